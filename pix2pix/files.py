@@ -1,0 +1,102 @@
+"""Writing that is whole or absent: everything the project leaves on disk goes through here.
+
+A file or folder is written under a temporary name beside its destination (the name starts with a dot), flushed to the
+disk, and renamed in one step. A process that is killed, or a disk that fills up, leaves the old version or nothing,
+never a half.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def require_writable(folder: str | Path, *, name: str) -> Path:
+    """Make `folder` and prove that a file can be written into it, before any work starts.
+
+    Args:
+        folder: The folder to write to; it and its parents are made when missing.
+        name: What the user calls it, for the error: `--output-dir`, say.
+
+    Raises:
+        ValueError: If the folder cannot be made or written to.
+    """
+    folder = Path(folder)
+    probe = folder / f".probe-{uuid.uuid4().hex}"
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise ValueError(
+            f"{name} '{folder}' cannot be written to ({error.strerror or error}); choose a folder that you may write to"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path to write to; it becomes `path` only if the block ends without an error.
+
+    The temporary name keeps the suffix of `path`, because PIL and others choose the format by it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield temporary
+        _sync(temporary)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+@contextlib.contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder to fill; it becomes `path`, replacing what was there, if the block ends without an error.
+
+    An existing `path` is moved aside first and deleted last, so one whole version exists under some name at any moment.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
+    old = temporary.with_name(temporary.name + "-old")
+    try:
+        temporary.mkdir()
+        yield temporary
+        for file in sorted(temporary.rglob("*"), reverse=True):
+            _sync(file)
+        _sync(temporary)
+        if path.exists():
+            os.replace(path, old)
+        os.replace(temporary, path)
+        _sync(path.parent)
+    except BaseException:
+        if old.exists() and not path.exists():
+            os.replace(old, path)
+        raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8 `text` to `path`, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
