@@ -1,0 +1,336 @@
+"""`UNetGenerator`: the encoder-decoder with skips of the paper's section 3.2.1 and appendix 6.1.1."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from pix2pix.files import whole_file, write_text
+from pix2pix.images import pad_to_multiple, parse_image_size
+from pix2pix.layers import initialise, norm, pad_to_even
+
+CONFIG_NAME = "config.json"
+WEIGHTS_NAME = "model.safetensors"
+
+Upsampling = Literal["transposed", "resize", "subpixel"]
+
+# Far above anything trainable, far below what would exhaust memory: a config from the Hub is not trusted.
+LIMITS = {
+    "in_channels": (1, 64),
+    "out_channels": (1, 64),
+    "base_channels": (1, 512),
+    "max_channels": (1, 2048),
+    "num_downsamples": (1, 10),
+}
+
+
+class ModelError(ValueError):
+    """Weights that cannot be found or must not be used: the message names them, the rule and the remedy."""
+
+
+class UNetGenerator(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="pix2pix",
+    pipeline_tag="image-to-image",
+    tags=["pix2pix", "image-to-image"],
+    paper_url="https://arxiv.org/abs/1611.07004",
+):
+    """A U-Net from source to image, of any width and depth.
+
+    Without arguments it is the paper's network for 256 px RGB: encoder C64-C128-C256-C512-C512-C512-C512-C512,
+    decoder CD512-CD512-CD512-C512-C256-C128-C64, skips between equal resolutions; 54,409,603 parameters.
+
+    Unlike the paper's, it takes any picture from 16 px a side: levels of odd size are padded by one row or column on
+    the way down and cropped on the way up, and a picture smaller than the bottleneck needs is mirrored to that size.
+
+    Args:
+        in_channels: Channels of the source.
+        out_channels: Channels of the image.
+        base_channels: Filters of the first level; they double with each level.
+        max_channels: Where the doubling stops.
+        num_downsamples: Levels; the bottleneck is 1/2^num_downsamples of the picture's side.
+        skips: Whether the encoder's activations are concatenated to the decoder's (U-Net) or not (encoder-decoder).
+        dropout: Probability of dropout in the three innermost decoder levels: the paper's noise z. 0 to below 1.
+        upsampling: How the decoder doubles the resolution: "transposed" 4x4 convolutions as in the paper;
+            "resize" (nearest) and 3x3 convolution, free of checkerboard; or "subpixel", a 3x3 convolution to four
+            times the channels and a pixel shuffle.
+        image_size: (height, width) in pixels, or one number, of the pictures it is trained on. The network itself takes
+            any size; `Translator` brings pictures to this one.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        *,
+        base_channels: int = 64,
+        max_channels: int = 512,
+        num_downsamples: int = 8,
+        skips: bool = True,
+        dropout: float = 0.5,
+        upsampling: Upsampling = "transposed",
+        image_size: int | tuple[int, int] = 256,
+    ) -> None:
+        super().__init__()
+        self.config = {
+            "in_channels": in_channels,
+            "out_channels": out_channels,
+            "base_channels": base_channels,
+            "max_channels": max_channels,
+            "num_downsamples": num_downsamples,
+            "skips": skips,
+            "dropout": dropout,
+            "upsampling": upsampling,
+            "image_size": list(parse_image_size(image_size)),
+        }
+        for name, (low, high) in LIMITS.items():
+            value = self.config[name]
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+                raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
+        if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
+        if upsampling not in ("transposed", "resize", "subpixel"):
+            raise ValueError(f"upsampling must be transposed, resize or subpixel, got {upsampling!r}")
+        if not isinstance(skips, bool):
+            raise ValueError(f"skips must be true or false, got {skips!r}")
+
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.image_size = parse_image_size(image_size)
+        self.num_downsamples = num_downsamples
+        self.skips = skips
+
+        widths = [min(base_channels * 2**level, max_channels) for level in range(num_downsamples)]
+        self.encoder = nn.ModuleList()
+        for level, width in enumerate(widths):
+            # The first level sees pixels; the last may be a single one, which has no variance to normalise.
+            layers: list[nn.Module] = [nn.LeakyReLU(0.2)] if level > 0 else []
+            layers.append(nn.Conv2d(widths[level - 1] if level else in_channels, width, 4, stride=2, padding=1))
+            if 0 < level < num_downsamples - 1:
+                layers.append(norm(width))
+            self.encoder.append(nn.Sequential(*layers))
+
+        self.decoder = nn.ModuleList()
+        for level in reversed(range(num_downsamples)):
+            innermost = level == num_downsamples - 1
+            width_in = widths[level] * (2 if skips and not innermost else 1)
+            width_out = widths[level - 1] if level else out_channels
+            layers = [nn.ReLU(), *_doubling(width_in, width_out, upsampling)]
+            if level > 0:
+                layers.append(norm(width_out))
+                if dropout and num_downsamples - 1 - level < 3:
+                    layers.append(nn.Dropout(dropout))
+            else:
+                layers.append(nn.Tanh())
+            self.decoder.append(nn.Sequential(*layers))
+        initialise(self)
+
+    @property
+    def minimum_size(self) -> int:
+        """Side in pixels below which a picture is mirrored: the last level with a norm then still has four pixels."""
+        return 2**self.num_downsamples
+
+    def forward(self, source: Tensor) -> Tensor:
+        """Translate pictures.
+
+        Args:
+            source: (N, in_channels, H, W), in [-1, 1], H and W at least 16.
+
+        Returns:
+            (N, out_channels, H, W), in [-1, 1].
+        """
+        height, width = source.shape[-2:]
+        x, (top, left) = source, (0, 0)
+        if min(height, width) < self.minimum_size:
+            x, (top, left) = pad_to_multiple(source, 1, minimum=self.minimum_size)
+        sizes, skips = [], []
+        for down in self.encoder:
+            sizes.append(x.shape[-2:])
+            x = down(pad_to_even(x))
+            skips.append(x)
+        skips.pop()  # the bottleneck has no skip
+        for up in self.decoder:
+            rows, columns = sizes.pop()
+            x = up(x)[..., :rows, :columns]
+            if self.skips and skips:
+                x = torch.cat([x, skips.pop()], dim=1)
+        return x[..., top : top + height, left : left + width]
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        *,
+        dtype: torch.dtype | None = None,
+        config: dict | None = None,
+        model_card_kwargs: dict | None = None,
+    ) -> None:
+        """Write `config.json` and `model.safetensors` into a folder, each whole or not at all.
+
+        Unlike the mixin's, it writes no card: one card describes both directions, and `pix2pix.hub` writes that one.
+
+        Args:
+            save_directory: The folder; made when missing.
+            dtype: Precision of the stored weights, such as `torch.float16`; by default their own.
+            config: Ignored; the mixin's `push_to_hub` passes it.
+            model_card_kwargs: Ignored; the mixin's `push_to_hub` passes it.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name: w.detach().to("cpu", dtype or w.dtype).contiguous() for name, w in self.state_dict().items()}
+        with whole_file(folder / WEIGHTS_NAME) as temporary:
+            save_file(weights, temporary, metadata={"format": "pt"})
+        write_text(folder / CONFIG_NAME, json.dumps({"architecture": type(self).__name__, **self.config}, indent=2) + "\n")
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        subfolder: str | None = None,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+        force_download: bool = False,
+    ) -> "UNetGenerator":
+        """Load a generator from a folder or the Hub, strictly, in evaluation mode and float32.
+
+        Nothing is trusted: the config may only hold known arguments within their limits, and the names and shapes of
+        the weights are compared with the network's before either takes memory. Only safetensors are read.
+
+        Args:
+            pretrained_model_name_or_path: A folder, or a Hub id "user/name".
+            subfolder: The direction: "photo2sketch" or "sketch2photo".
+            revision: Branch, tag or commit on the Hub.
+            token: Hub token; by default the one stored by `hf auth login`.
+            cache_dir: Where downloads are kept; by default the Hub's cache.
+            local_files_only: Whether to use the cache alone.
+            force_download: Whether to download again what the cache holds.
+
+        Raises:
+            ModelError: If the model cannot be found or reached, or is incomplete, damaged or of another kind.
+        """
+        where = f"'{pretrained_model_name_or_path}'" + (f" ({subfolder})" if subfolder else "")
+        folder = Path(pretrained_model_name_or_path)
+        if folder.is_dir():
+            folder = folder / (subfolder or "")
+            files = {name: folder / name for name in (CONFIG_NAME, WEIGHTS_NAME)}
+            for name, path in files.items():
+                if not path.is_file():
+                    raise ModelError(f"model {where} has no {name}; give a folder written by train.py or save_pretrained")
+        else:
+            download = {
+                "revision": revision,
+                "token": token,
+                "cache_dir": cache_dir,
+                "local_files_only": local_files_only,
+                "force_download": force_download,
+            }
+            name = str(pretrained_model_name_or_path)
+            files = {file: _download(name, file, subfolder, where, download) for file in (CONFIG_NAME, WEIGHTS_NAME)}
+        config = _read_config(files[CONFIG_NAME], where, cls.__name__)
+        try:
+            with torch.device("meta"):
+                generator = cls(**config)
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"model {where} has an unusable {CONFIG_NAME}: {error}") from error
+        generator.load_state_dict(_read_weights(files[WEIGHTS_NAME], generator.state_dict(), where), assign=True)
+        return generator.requires_grad_(True).eval()
+
+
+def _doubling(width_in: int, width_out: int, upsampling: Upsampling) -> list[nn.Module]:
+    """The layers that take (N, width_in, H, W) to (N, width_out, 2 H, 2 W)."""
+    if upsampling == "transposed":
+        return [nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1)]
+    if upsampling == "resize":
+        return [nn.Upsample(scale_factor=2), nn.Conv2d(width_in, width_out, 3, padding=1)]
+    return [nn.Conv2d(width_in, 4 * width_out, 3, padding=1), nn.PixelShuffle(2)]
+
+
+def _download(repo_id: str, file: str, subfolder: str | None, where: str, options: dict[str, Any]) -> Path:
+    """Fetch one file of a model from the Hub, telling each way to fail in one sentence."""
+    try:
+        return Path(hf_hub_download(repo_id, file, subfolder=subfolder, **options))
+    except HFValidationError as error:
+        raise ModelError(f"model {where} is neither an existing folder nor a Hub id such as user/name") from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"model {where} is not in the cache and the Hub cannot be reached; check the connection, or give a local folder"
+        ) from error
+    except GatedRepoError as error:
+        raise ModelError(f"model {where} is gated; ask for access on its page, then `hf auth login`") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(
+            f"model {where} is neither a local folder nor a repository on the Hub that you may read; "
+            "check the spelling, or `hf auth login` if it is private"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"model {where} has no revision {options['revision']!r}; give a branch, tag or commit") from error
+    except EntryNotFoundError as error:
+        raise ModelError(f"model {where} has no {file}; it holds no weights of this project for that direction") from error
+    except HfHubHTTPError as error:
+        status = getattr(error.response, "status_code", None)
+        raise ModelError(f"model {where} could not be fetched (the Hub answered {status}); try again later") from error
+    except OSError as error:
+        raise ModelError(f"model {where} could not be fetched ({type(error).__name__}); try again later") from error
+
+
+def _read_config(path: Path, where: str, architecture: str) -> dict[str, Any]:
+    """Read the constructor arguments, refusing anything that is not a plain description of this class."""
+    try:
+        config = json.loads(path.read_bytes()[:100_000])
+    except ValueError as error:
+        raise ModelError(f"model {where} has a {CONFIG_NAME} that is not JSON; download it again") from error
+    if not isinstance(config, dict):
+        raise ModelError(f"model {where} has a {CONFIG_NAME} that is not an object; download it again")
+    found = config.pop("architecture", None)
+    if found != architecture:
+        raise ModelError(f"model {where} holds a {found or 'network of another project'}, not a {architecture}")
+    return config
+
+
+def _read_weights(path: Path, expected: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Read float weights whose names and shapes are exactly the expected ones."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        missing, extra = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
+        if missing or extra:
+            names = [f"missing {missing[0]}"] * bool(missing) + [f"unexpected {extra[0]}"] * bool(extra)
+            raise ModelError(
+                f"model {where} does not fit its {CONFIG_NAME}: {len(missing)} weights missing, {len(extra)} unexpected "
+                f"({', '.join(names)}); take both files from the same run"
+            )
+        for name, tensor in expected.items():
+            if shapes[name] != list(tensor.shape):
+                raise ModelError(
+                    f"model {where} does not fit its {CONFIG_NAME}: {name} has shape {shapes[name]}, "
+                    f"the network needs {list(tensor.shape)}; take both files from the same run"
+                )
+        weights = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"model {where} has a damaged {WEIGHTS_NAME} ({error}); download it again") from error
+    for name, tensor in weights.items():
+        if not tensor.is_floating_point():
+            raise ModelError(f"model {where}: {name} must hold floating-point numbers, got {tensor.dtype}")
+        if not torch.isfinite(tensor).all():
+            raise ModelError(f"model {where}: {name} holds NaN or infinity; take an earlier checkpoint of that run")
+    return {name: tensor.float() for name, tensor in weights.items()}

@@ -1,0 +1,150 @@
+"""`Translator`: a picture in, the other side of it out. With `faces` and `drawn_faces`, all that the Space imports."""
+
+import os
+from collections.abc import Sequence
+from typing import overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pix2pix.directions import Direction, source_and_target
+from pix2pix.generator import UNetGenerator
+from pix2pix.images import ImageError, fit, to_image, to_tensor, unfit, upright
+from pix2pix.layers import dropping_out
+
+MINIMUM_SIDE = 16
+
+
+def default_device() -> torch.device:
+    """The fastest device at hand: CUDA, else Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+class Translator:
+    """Translates pictures in one direction.
+
+        translator = Translator.from_pretrained("user/model", "photo2sketch")
+        sketch = translator(Image.open("me.jpg"))
+
+    Args:
+        generator: The network; it is moved to the device and put into evaluation mode.
+        direction: What it was trained for: "photo2sketch" or "sketch2photo".
+        device: Where it runs; by default `default_device()`.
+
+    Raises:
+        ValueError: If the direction is unknown.
+    """
+
+    def __init__(
+        self,
+        generator: UNetGenerator,
+        direction: Direction = "photo2sketch",
+        device: str | torch.device | None = None,
+    ) -> None:
+        source_and_target(direction)
+        self.direction = direction
+        self.device = torch.device(device) if device is not None else default_device()
+        self.generator = generator.to(self.device).eval()
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        direction: Direction = "photo2sketch",
+        device: str | torch.device | None = None,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | os.PathLike | None = None,
+        local_files_only: bool = False,
+    ) -> "Translator":
+        """Load one direction of a model from a run folder or the Hub; arguments as in `UNetGenerator.from_pretrained`.
+
+        Raises:
+            ValueError: If the direction is unknown.
+            ModelError: If the model cannot be found or reached, or is incomplete, damaged or of another kind.
+        """
+        source_and_target(direction)
+        generator = UNetGenerator.from_pretrained(
+            pretrained_model_name_or_path,
+            subfolder=direction,
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            local_files_only=local_files_only,
+        )
+        return cls(generator, direction, device)
+
+    @overload
+    def __call__(self, image: Image.Image, *, align: bool = ..., seed: int | None = ...) -> Image.Image: ...
+
+    @overload
+    def __call__(
+        self, image: Sequence[Image.Image], *, align: bool = ..., seed: int | None = ..., batch_size: int = ...
+    ) -> list[Image.Image]: ...
+
+    def __call__(self, image, *, align=False, seed=None, batch_size=8):
+        """Translate one picture or a list of them.
+
+        Each is turned upright, brought to the training size (aspect kept, the rest mirrored), translated, and brought
+        back. The result is the same whatever else is in the list.
+
+        Args:
+            image: A picture, or a list of pictures, of any mode, orientation (EXIF) and transparency (laid on white), at
+                least 16 px a side.
+            align: Whether to find the largest face and bring it to the training geometry first. The result then is
+                the aligned portrait's translation, in the portrait's size.
+            seed: None for the deterministic translation; a number for the variation of that number (dropout on, the
+                paper's noise z).
+            batch_size: How many pictures of a list go through the network at once.
+
+        Returns:
+            A picture of the input's (upright) size, or a list of them; mode "L" if the network draws one channel.
+
+        Raises:
+            ImageError: If a picture is below 16 px a side, or is no PIL image.
+        """
+        if not isinstance(image, Image.Image):
+            if isinstance(image, str | bytes | os.PathLike) or not isinstance(image, Sequence):
+                raise ImageError(f"image must be a PIL image or a list of them, got {type(image).__name__}; open it first")
+            step = 1 if seed is not None else batch_size
+            batches = [image[start : start + step] for start in range(0, len(image), step)]
+            return [result for batch in batches for result in self._translate(batch, align=align, seed=seed)]
+        return self._translate([image], align=align, seed=seed)[0]
+
+    def _translate(self, images: Sequence[Image.Image], *, align: bool, seed: int | None) -> list[Image.Image]:
+        pictures = [self._prepared(image, align=align) for image in images]
+        fitted, boxes = zip(*(fit(picture, self.generator.image_size) for picture in pictures), strict=True)
+        channels = 1 if self.generator.in_channels == 1 else 3
+        source = torch.stack([to_tensor(picture, channels=channels) for picture in fitted])
+        translated = self._run(source, seed=seed)
+        return [
+            unfit(to_image(tensor), box, picture.size)
+            for tensor, box, picture in zip(translated, boxes, pictures, strict=True)
+        ]
+
+    def _prepared(self, image: Image.Image, *, align: bool) -> Image.Image:
+        if not isinstance(image, Image.Image):
+            raise ImageError(f"image must be a PIL image or a list of them, got a list with {type(image).__name__}")
+        if min(image.size) < MINIMUM_SIDE:
+            raise ImageError(f"a picture must have at least {MINIMUM_SIDE} pixels a side, got {image.width} x {image.height}")
+        image = upright(image)
+        if align:
+            from pix2pix.faces import align_largest  # finding faces needs OpenCV, which a plain translation does not
+
+            image = align_largest(image).portrait
+        return image
+
+    @torch.inference_mode()
+    def _run(self, source: Tensor, *, seed: int | None) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H, W) on the CPU, both in [-1, 1]."""
+        source = source.to(self.device)
+        if seed is None:
+            return self.generator(source).float().cpu()
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), dropping_out(self.generator):
+            torch.manual_seed(seed)
+            return self.generator(source).float().cpu()

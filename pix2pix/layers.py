@@ -1,0 +1,59 @@
+"""What both networks share: the initialisation, the norm, padding for odd sizes, and borrowed modes."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def initialise(network: nn.Module) -> None:
+    """Draw every convolution's weights from N(0, 0.02) and set its biases to zero (section 3.3 of the paper)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def norm(channels: int) -> nn.Module:
+    """The norm between convolutions: each channel of each picture on its own, without learned scale or running statistics.
+
+    The paper uses batch norm with the statistics of the test batch, which at its batch size of 1 is this very
+    computation. Written as instance norm, it no longer depends on what else is in the batch.
+    """
+    return nn.InstanceNorm2d(channels)
+
+
+def pad_to_even(x: Tensor) -> Tensor:
+    """Repeat the last row and column of (N, C, H, W) where H or W is odd, so that halving loses nothing."""
+    height, width = x.shape[-2:]
+    if height % 2 == 0 and width % 2 == 0:
+        return x
+    return F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
+
+
+@contextlib.contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Put a network into evaluation mode and give the mode back at the end."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield network
+    finally:
+        network.train(was_training)
+
+
+@contextlib.contextmanager
+def dropping_out(network: nn.Module) -> Iterator[nn.Module]:
+    """Turn the dropout layers of a network on, all else in evaluation mode: the noise z of the paper at test time."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, nn.Dropout):
+            module.train()
+    try:
+        yield network
+    finally:
+        for module, mode in modes:
+            module.training = mode

@@ -1,0 +1,124 @@
+"""Translate picture files: `python -m pix2pix.translate --model ID_OR_DIR --direction photo2sketch INPUT... --output DIR`."""
+
+import argparse
+import glob
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pix2pix.directions import DIRECTIONS
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of this program."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pix2pix.translate",
+        description="Translate pictures. One bad file is reported and the rest go on; the exit status is then 1.",
+    )
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="picture files, folders of pictures, or globs")
+    parser.add_argument("--model", required=True, metavar="ID_OR_DIR", help="Hub id (user/name) or run folder")
+    parser.add_argument("--revision", help="branch, tag or commit on the Hub")
+    parser.add_argument("--direction", choices=DIRECTIONS, default="photo2sketch", help="default: %(default)s")
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results, NAME.png each")
+    parser.add_argument("--align", action="store_true", help="find the face and translate the aligned portrait")
+    parser.add_argument("--seed", type=int, help="a variation (dropout on) of this number; default: deterministic")
+    parser.add_argument("--batch-size", type=int, default=8, help="pictures at once, at least 1 (default: %(default)s)")
+    parser.add_argument("--device", help="cpu, cuda, mps (default: the fastest at hand)")
+    parser.add_argument("--max-pixels", type=int, default=64_000_000, help="largest picture, in pixels (default: %(default)s)")
+    return parser
+
+
+def find_pictures(inputs: Sequence[str]) -> list[Path]:
+    """The picture files that files, folders and globs stand for, each once, in the order given.
+
+    Raises:
+        ValueError: If an input does not exist, or a folder or glob holds no picture.
+    """
+    from pix2pix.images import SUFFIXES
+
+    found: dict[Path, None] = {}
+    for given in inputs:
+        path = Path(given)
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+            if not files:
+                raise ValueError(f"input '{given}' holds no picture; give a folder with {', '.join(SUFFIXES)} files")
+        elif path.is_file():
+            files = [path]
+        else:
+            files = sorted(Path(match) for match in glob.glob(given, recursive=True) if Path(match).is_file())
+            if not files:
+                raise ValueError(f"input '{given}' does not exist; give a picture, a folder of pictures, or a glob")
+        found.update(dict.fromkeys(files))
+    return list(found)
+
+
+def output_names(paths: Sequence[Path]) -> list[str]:
+    """`NAME.png` for each input; where two inputs share a name, the input's suffix or folder tells them apart.
+
+    Raises:
+        ValueError: If two names still collide.
+    """
+    stems = [path.stem for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [path.name if stems.count(path.stem) > 1 else path.stem for path in paths]
+    if len(set(stems)) < len(stems):
+        stems = [f"{path.parent.name}-{stem}" if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+    twice = sorted({stem for stem in stems if stems.count(stem) > 1})
+    if twice:
+        raise ValueError(f"inputs must have different names, got several called '{twice[0]}'; translate them in two runs")
+    return [f"{stem}.png" for stem in stems]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status: 0, or 1 if a file was left out."""
+    command = parser()
+    args = command.parse_args(argv)
+    if args.batch_size < 1:
+        command.error(f"--batch-size must be at least 1, got {args.batch_size}")
+
+    from tqdm import tqdm
+
+    from pix2pix.files import require_writable
+    from pix2pix.images import ImageError, open_image, save_png
+    from pix2pix.inference import Translator
+
+    try:
+        paths = find_pictures(args.inputs)
+        names = output_names(paths)
+        require_writable(args.output, name="--output")
+        translator = Translator.from_pretrained(args.model, args.direction, args.device, revision=args.revision)
+    except (ValueError, RuntimeError) as error:  # RuntimeError: torch's word for a device that is not there
+        command.error(str(error).splitlines()[0])
+
+    failures = 0
+
+    def readable() -> Iterator[tuple[str, object]]:
+        nonlocal failures
+        for path, name in zip(paths, names, strict=True):
+            try:
+                image = open_image(path, max_pixels=args.max_pixels)
+                if min(image.size) < 16:
+                    raise ImageError(f"'{path.name}' must have at least 16 pixels a side, got {image.width} x {image.height}")
+            except ImageError as error:
+                failures += 1
+                progress.write(f"left out: {error}", file=sys.stderr)
+                progress.update()
+            else:
+                yield name, image
+
+    with tqdm(total=len(paths), unit="picture", disable=None) as progress:
+        batch: list[tuple[str, object]] = []
+        pictures = readable()
+        while batch := [item for _, item in zip(range(args.batch_size), pictures)]:  # noqa: B905
+            images = [image for _, image in batch]
+            for (name, _), result in zip(batch, translator(images, align=args.align, seed=args.seed), strict=True):
+                save_png(result, args.output / name)
+                progress.update()
+    done = len(paths) - failures
+    print(f"{done} of {len(paths)} pictures translated into {args.output}" + (f", {failures} left out" if failures else ""))
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
