@@ -1,0 +1,51 @@
+"""What every test stands on: one thread, no network but a Hub on loopback, and that Hub empty for each test.
+
+The client libraries read `HF_ENDPOINT` when they are imported, so the address is taken and the environment is set here,
+before any test module is: neither this process nor one it starts can reach another Hub.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+
+ROOT = Path(__file__).parent.parent
+
+if early := {"huggingface_hub", "datasets", "torch"} & sys.modules.keys():
+    raise RuntimeError(f"{', '.join(sorted(early))} was imported before the environment of the tests was set")
+
+_server = HubServer()
+
+for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "PIX2PIX_", "GRADIO_", "WANDB_"))]:
+    del os.environ[name]
+os.environ.update(_server.environment())
+del os.environ["HF_TOKEN"]  # only a test that asks for the Hub is logged in
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    MPLBACKEND="Agg",
+    GRADIO_ANALYTICS_ENABLED="False",
+    WANDB_MODE="disabled",
+    # Programs under test start in folders of their own, and find the package all the same.
+    PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+)
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def _running_hub() -> Iterator[HubServer]:
+    with _server:
+        yield _server
+
+
+@pytest.fixture
+def hub(_running_hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
+    """An empty Hub that this process, and those it starts, are logged in to as `hub.user`."""
+    _running_hub.reset()
+    if "huggingface_hub.hf_file_system" in sys.modules:  # its file systems outlive a test, and remember what is missing
+        sys.modules["huggingface_hub.hf_file_system"].HfFileSystem.clear_instance_cache()
+    monkeypatch.setenv("HF_TOKEN", _running_hub.token)
+    return _running_hub

