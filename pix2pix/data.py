@@ -51,6 +51,8 @@ _DRAWN_SEEDS = {"train": (0, DRAWN_TRAIN), "test": (1_000_000, DRAWN_TEST)}
 _SPLIT_NAMES = {"training": "train", "testing": "test", "val": "validation", "valid": "validation"}
 _CUHK_NAME = re.compile(r"([fm])([0-9]?)-([0-9]{3})-([0-9]{2})(?:-sz[0-9]+)?", re.IGNORECASE)
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Control characters, and what Python puts for bytes of a file name that are not UTF-8.
+_BROKEN_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _CACHE_BYTES = 1_000_000_000
 _ROWS_AT_ONCE = 256
 
@@ -89,6 +91,7 @@ def load_pairs(
     revision: str | None = None,
     token: str | None = None,
     max_pixels: int = MAX_PIXELS,
+    max_pairs: int | None = None,
 ) -> datasets.Dataset:
     """Load one split of paired pictures, having decoded every picture once so that no fault shows up later.
 
@@ -101,6 +104,7 @@ def load_pairs(
         revision: Branch, tag or commit of a Hub data set.
         token: Hub token; by default the one that is logged in.
         max_pixels: Larger pictures (width x height) are refused before they are decoded.
+        max_pairs: Load, and check, only this many from the start, for a quick trial; None for all.
 
     Returns:
         A data set with the columns `photo`, `sketch`, `person_id` and `name`.
@@ -110,16 +114,22 @@ def load_pairs(
     """
     split = _SPLIT_NAMES.get(split.lower(), split)
     if dataset is None:
-        return _drawn_pairs(_chosen(split, _DRAWN_SEEDS, "the drawn faces"))
+        first, count = _DRAWN_SEEDS[_chosen(split, _DRAWN_SEEDS, "the data set of drawn faces")]
+        return _drawn_pairs(first, count if max_pairs is None else min(count, max_pairs))
     root = Path(dataset).expanduser()
-    is_local = root.exists()
-    if is_local:
-        splits = find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
-    else:
-        if layout != "auto":
+    try:
+        is_local = root.exists()
+        if is_local:
+            splits = find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
+        elif layout != "auto":
             raise DataError(f"layout '{layout}' describes local folders, but there is no folder '{dataset}'")
-        splits = _hub_splits(str(dataset), columns=columns, revision=revision, token=token)
-    pairs, faults, _ = splits[_chosen(split, splits, f"'{dataset}'")]()
+        else:
+            splits = _hub_splits(str(dataset), columns=columns, revision=revision, token=token)
+        pairs, faults, _ = splits[_chosen(split, splits, f"'{dataset}'")]()
+    except OSError as error:
+        raise DataError(f"dataset '{dataset}' cannot be read ({error.strerror or error}); check the path") from error
+    if max_pairs is not None and max_pairs < len(pairs):
+        pairs = pairs.select(range(max_pairs))
     if not faults:
         _, faults = examine(pairs, split=split, root=root if is_local else None, max_pixels=max_pixels)
     if faults:
@@ -314,6 +324,15 @@ def examine(
             sizes = [f"'{picture.label}' has {picture.size[0]} x {picture.size[1]}" for picture in (photo, sketch)]
             faults.append(f"{' pixels but '.join(sizes)}; the two of a pair must have the same size")
     return seen, faults
+
+
+def one_line(error: Exception, *, token: str | None = None) -> str:
+    """The first line of another library's error; the Hub token, should it be quoted there, is masked."""
+    text = str(error).strip()
+    for secret in filter(None, (token, huggingface_hub.get_token())):
+        for spelling in (secret, repr(secret)[1:-1]):  # errors about headers quote them as Python writes them
+            text = text.replace(spelling, "***")
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
 
 
 def hold_out(pairs: datasets.Dataset, *, fraction: float = 0.1) -> tuple[datasets.Dataset, datasets.Dataset]:
@@ -511,10 +530,9 @@ def _recoloured(photo: Tensor, brightness: float, contrast: float, saturation: f
 
 
 @functools.cache
-def _drawn_pairs(split: str) -> datasets.Dataset:
+def _drawn_pairs(first: int, count: int) -> datasets.Dataset:
     from pix2pix.drawn_faces import draw_pairs  # only whoever asks for drawn faces loads the drawing
 
-    first, count = _DRAWN_SEEDS[split]
     names = [f"drawn_{seed:07d}" for seed in range(first, first + count)]
     drawn = list(tqdm(draw_pairs(count, first_seed=first), total=count, desc="drawing faces", unit="pair", delay=3))
     photos, sketches = (
@@ -611,16 +629,18 @@ def _side_by_side_splits(root: Path, columns: Sequence[str], max_pixels: int) ->
         faults = [fault for fault in verdicts if fault is not None]
         good = [file for file, fault in zip(files, verdicts, strict=True) if fault is None]
         people, names, more = _identities([str(file) for file in good], [None] * len(good), None, split=split)
-        # Size and time of each file are arguments, so that the library's cache forgets a file that changed.
+        # Size and time of each file are arguments, so that the library's cache forgets a file that changed. Tuples,
+        # because it takes lists for shards.
         stamps = [(file.stat().st_size, file.stat().st_mtime_ns) for file in good]
-        arguments = {"files": good, "stamps": stamps, "people": people, "names": names, "halves": halves}
+        rows = tuple(zip(good, stamps, people, names, strict=True))
+        arguments = {"rows": rows, "halves": tuple(halves)}
         try:
             pairs = (
                 datasets.Dataset.from_generator(_cut_pairs, features=FEATURES, gen_kwargs=arguments) if good else None
             )
         except (OSError, datasets.exceptions.DatasetGenerationError) as error:
             raise DataError(
-                f"the halves of the pictures in '{folder}' cannot be stored ({_one_line(error)}); "
+                f"the halves of the pictures in '{folder}' cannot be stored ({one_line(error.__cause__ or error)}); "
                 "set HF_DATASETS_CACHE to a folder that can be written to"
             ) from error
         return Split(pairs or _make_dataset([], [], [], []), faults + more)
@@ -632,9 +652,9 @@ def _side_by_side_splits(root: Path, columns: Sequence[str], max_pixels: int) ->
 
 
 def _cut_pairs(
-    files: list[Path], stamps: list[tuple[int, int]], people: list[str], names: list[str], halves: list[str]
+    rows: tuple[tuple[Path, tuple[int, int], str, str], ...], halves: tuple[str, str]
 ) -> Iterator[dict[str, Any]]:
-    for file, person, name in zip(files, people, names, strict=True):
+    for file, _, person, name in rows:
         image = upright(_open(_at(file), str(file)))
         middle = image.width // 2
         boxes = {"left": (0, 0, middle, image.height), "right": (middle, 0, image.width, image.height)}
@@ -654,7 +674,7 @@ def _saved_splits(root: Path, columns: Sequence[str]) -> dict[str, Callable[[], 
         else:
             return {}
     except Exception as error:  # the readers' own errors come through: pyarrow's, JSON's, the system's
-        raise DataError(f"'{root}' cannot be read as a saved data set ({_one_line(error)}); save it again") from error
+        raise DataError(f"'{root}' cannot be read as a saved data set ({one_line(error)}); save it again") from error
     return {
         _SPLIT_NAMES.get(split, split): functools.partial(_standard, pairs, columns, split, f"'{root}'")
         for split, pairs in found.items()
@@ -670,11 +690,9 @@ def _hub_splits(
         found = datasets.load_dataset(dataset, revision=revision, token=token)
     except Exception as error:  # as above, and everything that a network can do
         where = f"'{dataset}'" + (f" at revision '{revision}'" if revision else "")
-        reason = _one_line(error)
-        for secret in (token, huggingface_hub.get_token()):
-            reason = reason.replace(secret, "***") if secret else reason
         raise DataError(
-            f"dataset {where} is neither a folder here nor a data set that could be loaded from the Hub ({reason}); "
+            f"dataset {where} is neither a folder here nor a data set that could be loaded from the Hub "
+            f"({one_line(error, token=token)}); "
             "check the spelling, and the token if it is private"
         ) from error
     return {
@@ -785,8 +803,8 @@ def _at(file: Path) -> StoredPicture:
 def _pictures_in(folder: Path) -> list[Path]:
     files = sorted(entry for entry in folder.iterdir() if is_picture_name(entry.name) and entry.is_file())
     for file in files:
-        if not str(file).isprintable():
-            raise DataError(f"file name {str(file)!r} holds characters that cannot be printed; rename it")
+        if _BROKEN_NAME.search(file.name):
+            raise DataError(f"file name {file.name!a} holds control characters or is not UTF-8; rename the file")
     return files
 
 
@@ -817,8 +835,3 @@ def _chosen(split: str, splits: Iterable[str], where: str) -> str:
     if split not in splits:
         raise DataError(f"{where} has no split '{split}'; splits there: {', '.join(sorted(splits))}")
     return split
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

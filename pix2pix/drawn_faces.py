@@ -14,6 +14,7 @@ dark to light, so either side of a pair holds what is needed to draw the other.
 """
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -38,6 +39,9 @@ HAIR_STYLES = (
 """The hair styles that are drawn."""
 
 Array = NDArray[np.float32]
+Area = tuple[slice, slice]
+
+_EVERYWHERE = (slice(0, SIZE[1]), slice(0, SIZE[0]))
 
 
 class Traits(NamedTuple):
@@ -51,7 +55,7 @@ class Traits(NamedTuple):
         hair_tone: Hair colour, 0 (black) over brown, auburn and blond to 1 (white).
         beard: "none", "stubble", "moustache", "goatee" or "full".
         glasses: "none", "round", "square" or "cat-eye".
-        smile: -0.4 (sulking) to 1 (beaming).
+        smile: -0.3 (sulking) to 1 (beaming).
         shows_teeth: Whether the mouth is open.
         wears_hat: Whether a knitted hat covers the top of the head.
         wears_earrings: Whether earrings are drawn.
@@ -87,7 +91,7 @@ def traits(seed: int) -> Traits:
     """
     rng = _generator(seed, 0)
     skin, age, softness = rng.random(3)
-    skin, age = float(skin), float(age**1.4)
+    skin, age = float(skin**1.2), float(age**1.4)
     is_soft = softness > 0.5
     odds = dict.fromkeys(HAIR_STYLES, 1.0)
     for style in ("bald", "buzz", "receding", "combed back"):
@@ -101,11 +105,11 @@ def traits(seed: int) -> Traits:
     # Dark hair is the rule on this planet; fair hair grows on fair skin, and age turns any hair grey.
     tone = rng.beta(1.0, 2.2) * (1 - 0.85 * skin) if skin < 0.6 else rng.beta(1, 6) * 0.3
     if age > 0.6 and rng.random() < 0.8:
-        tone = rng.uniform(0.8, 1.0)
+        tone = rng.uniform(0.88, 1.0)
     beards = ("none", "stubble", "moustache", "goatee", "full")
     beard = "none" if softness > 0.45 else beards[int(rng.choice(5, p=(0.34, 0.2, 0.12, 0.12, 0.22)))]
     glasses = ("none", "round", "square", "cat-eye")[int(rng.choice(4, p=(0.7, 0.11, 0.11, 0.08)))]
-    smile = float(np.clip(rng.normal(0.35, 0.35), -0.4, 1))
+    smile = float(np.clip(rng.normal(0.48, 0.35), -0.3, 1))
     return Traits(
         skin=skin,
         age=age,
@@ -135,14 +139,14 @@ def draw_pairs(count: int, *, first_seed: int = 0) -> Iterator[DrawnPair]:
     """Draw `count` people one after the other, from the seeds `first_seed`, `first_seed` + 1, ...
 
     Raises:
-        ValueError: If the first seed is negative.
+        ValueError: If the first seed is negative, as soon as a pair is asked for.
     """
     return map(draw_pair, range(first_seed, first_seed + count))
 
 
 # Colours, as sRGB in 0..255. Paths run from dark to light (skin: from fair to deep) and are read by `_on_path`.
 
-_SKIN = ((248, 222, 204), (241, 208, 184), (230, 190, 160), (214, 167, 133), (192, 140, 105), (163, 112, 80),
+_SKIN = ((244, 212, 192), (238, 202, 177), (230, 190, 160), (214, 167, 133), (192, 140, 105), (163, 112, 80),
          (134, 88, 62), (106, 68, 49), (80, 52, 40))  # fmt: skip
 _HAIR = ((26, 22, 22), (38, 29, 26), (60, 40, 30), (92, 58, 38), (128, 74, 42), (160, 98, 54), (190, 140, 86),
          (214, 178, 124), (178, 174, 170), (206, 204, 202))  # fmt: skip
@@ -182,7 +186,10 @@ def _grid() -> _Grid:
     """Coordinates of the pixel centres, and the same in polar form around the middle of the head."""
     y, x = np.mgrid[: SIZE[1], : SIZE[0]].astype(np.float32)
     dx, dy = x - _CENTRE[0], y - _CENTRE[1]
-    return _Grid(x, y, np.hypot(dx, dy), np.arctan2(dy, dx))
+    grid = _Grid(x, y, np.hypot(dx, dy), np.arctan2(dy, dx))
+    for field in grid:
+        field.setflags(write=False)
+    return grid
 
 
 def _spline(points: ArrayLike, count: int, *, closed: bool = False) -> NDArray:
@@ -207,6 +214,11 @@ def _mirrored(points: ArrayLike) -> NDArray:
     return np.concatenate([points, other[1:] if points[-1, 0] == _CENTRE[0] else other])
 
 
+def _unit(*vector: float) -> tuple[float, ...]:
+    length = math.hypot(*vector)
+    return tuple(value / length for value in vector)
+
+
 def _lerp(a: ArrayLike, b: ArrayLike, t: ArrayLike) -> NDArray:
     return np.asarray(a) + (np.asarray(b) - np.asarray(a)) * np.asarray(t)
 
@@ -217,27 +229,54 @@ def _smoothstep(low: float, high: float, x: ArrayLike) -> NDArray:
 
 
 def _blur(field: Array, sigma: float) -> Array:
-    """A Gaussian blur of a field with values in 0..1."""
+    """A Gaussian blur of a field with values in 0..1; a wide one is done on a quarter of the resolution."""
     image = Image.fromarray((np.clip(field, 0, 1) * 255).astype(np.uint8))
-    return np.asarray(image.filter(ImageFilter.GaussianBlur(sigma)), dtype=np.float32) / 255
+    if sigma < 4:
+        image = image.filter(ImageFilter.GaussianBlur(sigma))
+    else:
+        small = image.reduce(4).filter(ImageFilter.GaussianBlur(sigma / 4))
+        image = small.resize(image.size, Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.float32) / 255
 
 
-def _polygon(points: ArrayLike) -> Array:
-    """The mask of a polygon, 0 to 1, with soft edges."""
-    image = Image.new("L", (SIZE[0] * 3, SIZE[1] * 3))
-    ImageDraw.Draw(image).polygon((np.asarray(points) * 3 + 1.5).ravel().tolist(), fill=255)
+def _around(points: ArrayLike, margin: int) -> Area:
+    """The part of the picture around points (..., 2), to work on that alone."""
+    flat = np.asarray(points).reshape(-1, 2)
+    left, top = (int(value) - margin for value in flat.min(axis=0))
+    right, bottom = (int(value) + margin + 1 for value in flat.max(axis=0))
+    return (slice(max(top, 0), min(max(bottom, 1), SIZE[1])), slice(max(left, 0), min(max(right, 1), SIZE[0])))
+
+
+def _sheet_of_paper(area: Area, scale: int, fill: int = 0) -> Image.Image:
+    """An empty picture to draw on that covers the area at `scale` times the resolution."""
+    rows, columns = area
+    return Image.new("L", ((columns.stop - columns.start) * scale, (rows.stop - rows.start) * scale), fill)
+
+
+def _on_paper(points: NDArray, area: Area, scale: int) -> NDArray:
+    """Where points (..., 2) lie on the area's sheet of paper."""
+    return (points - (area[1].start, area[0].start)) * scale + (scale - 1) / 2
+
+
+def _polygon(points: ArrayLike, area: Area) -> Array:
+    """The mask of a polygon in the area, 0 to 1, with soft edges."""
+    image = _sheet_of_paper(area, 3)
+    ImageDraw.Draw(image).polygon(_on_paper(np.asarray(points), area, 3).ravel().tolist(), fill=255)
     return np.asarray(image.reduce(3), dtype=np.float32) / 255
 
 
+def _bump(x: float, y: float, width: float, height: float) -> tuple[Area, Array]:
+    """A Gaussian hill of height 1, and the area that it reaches."""
+    area = _around([(x - 3 * width, y - 3 * height), (x + 3 * width, y + 3 * height)], 0)
+    across = np.exp(-0.5 * ((_grid().x[area][:1] - x) / width) ** 2)
+    down = np.exp(-0.5 * ((_grid().y[area][:, :1] - y) / height) ** 2)
+    return area, across * down
+
+
 def _add_bump(field: Array, x: float, y: float, width: float, height: float, amount: float) -> None:
-    """Add a Gaussian hill in place; only the pixels that it reaches are touched."""
-    left, right = max(0, int(x - 3 * width)), min(SIZE[0], int(x + 3 * width) + 2)
-    top, bottom = max(0, int(y - 3 * height)), min(SIZE[1], int(y + 3 * height) + 2)
-    if left >= right or top >= bottom:
-        return
-    across = np.exp(-0.5 * ((np.arange(left, right) - x) / width) ** 2)
-    down = np.exp(-0.5 * ((np.arange(top, bottom) - y) / height) ** 2)
-    field[top:bottom, left:right] += (amount * down[:, None] * across).astype(np.float32)
+    """Add a Gaussian hill in place."""
+    area, hill = _bump(x, y, width, height)
+    field[area] += amount * hill
 
 
 def _normals(height: Array) -> tuple[Array, Array, Array]:
@@ -262,7 +301,9 @@ class _Strands(NamedTuple):
     outline: NDArray
 
 
-def _sheet(rng: Generator, rails: Sequence[ArrayLike], count: int, *, wave: float = 0.0, untidy: float = 1.0) -> _Strands:
+def _sheet(
+    rng: Generator, rails: Sequence[ArrayLike], count: int, *, wave: float = 0.0, untidy: float = 1.0
+) -> _Strands:
     """Comb hairs from the first of four rails to the last; the rails in between bend them.
 
     Each rail is a curve (M, 2); hair number t follows the cubic Bezier curve of the four rails' points at t.
@@ -284,27 +325,30 @@ def _sheet(rng: Generator, rails: Sequence[ArrayLike], count: int, *, wave: floa
     stray = rng.normal(0, untidy, (4, count, 1, 2)) * np.array([0.4, 0.7, 1.0, 1.5])[:, None, None, None]
     for control, offset in zip(controls, stray, strict=True):
         control[:count] += offset
-    s = np.linspace(0, 1, 12)[:, None]
+    s = np.linspace(0, 1, 10)[:, None]
     a, b, c, d = controls
     points = (1 - s) ** 3 * a + 3 * (1 - s) ** 2 * s * b + 3 * (1 - s) * s**2 * c + s**3 * d
     if wave:
         phase = s[:, 0] * 13 + 5 * t[:, None] + rng.uniform(0, 6)
         points[..., 0] += wave * np.sin(phase) * np.minimum(s[:, 0] * 2, 1)
     # Neighbouring hairs lie in locks of a common shade.
-    locks = np.interp(t[:count] * 26, np.arange(28), rng.normal(0, 0.16, 28))
+    locks = np.interp(t[:count] * 26, np.arange(28), rng.normal(0, 0.1, 28))
     shade = np.clip(0.5 + locks + rng.normal(0, 0.16, count), 0, 1)
+    # The outline stays inside, so that the edge of the hair is made of single hairs.
     hull = points[count:]
-    outline = np.concatenate([hull[:, 0], hull[-1, 1:], hull[::-1, -1], hull[0, ::-1]])
+    outline = np.concatenate([hull[1:-1, 1], hull[-2, 2:-1], hull[-2:0:-1, -2], hull[1, -2:0:-1]])
     return _Strands(points[:count], shade, outline)
 
 
 def _curls(rng: Generator, sheet: _Strands, count: int, radius: float) -> _Strands:
     """Replace the hairs of a sheet by loops of about `radius` pixels, strewn over the same area and a little beyond."""
     row = rng.integers(0, len(sheet.points), count)
-    column = rng.integers(0, sheet.points.shape[1], count)
-    turn = np.linspace(0, 1, 12) * rng.uniform(3.5, 7, (count, 1)) + rng.uniform(0, 6.3, (count, 1))
+    column, between = np.divmod(rng.uniform(0, sheet.points.shape[1] - 1, count), 1)
+    column, between = column.astype(int), between[:, None]
+    turn = np.linspace(0, 1, 9) * rng.uniform(3.5, 6.3, (count, 1)) + rng.uniform(0, 6.3, (count, 1))
     size = radius * rng.uniform(0.5, 1.2, (count, 1))
-    centre = sheet.points[row, column] + rng.normal(0, radius * 0.5, (count, 2))
+    centre = _lerp(sheet.points[row, column], sheet.points[row, column + 1], between)
+    centre = centre + rng.normal(0, radius * 0.5, (count, 2))
     loop = np.stack([np.cos(turn) * size, np.sin(turn) * size * 0.85], axis=2)
     shade = np.clip(rng.normal(0.5, 0.2, count), 0, 1)
     return _Strands(centre[:, None] + loop, shade, sheet.outline)
@@ -338,15 +382,12 @@ class _Pencil:
             force = swell * pressure * (1.0 if number == passes - 1 else 0.6) * self._rng.uniform(0.9, 1.05)
             shades = np.clip(force * 255, 0, 255).astype(int).tolist()
             widths = np.maximum(1, width * 3 * (0.55 + 0.45 * swell)).round().astype(int).tolist()
-            for k in range(count - 1):
-                self._draw.line((*path[k], *path[k + 1]), fill=shades[k], width=widths[k])
-
-    def hairs(self, hairs: NDArray, shades: Sequence[int], width: int = 2) -> None:
-        """Draw short hairs (N, K, 2), each in one shade, 0 to 255."""
-        for path, shade in zip((hairs * 3 + 1).reshape(len(hairs), -1).tolist(), shades, strict=True):
-            self._draw.line(path, fill=shade, width=width)
+            for k in range(0, count - 1, 3):
+                run = [value for point in path[k : k + 4] for value in point]
+                self._draw.line(run, fill=shades[k], width=widths[k])
 
     def field(self) -> Array:
+        """How dark the strokes are, 0 to 1, at the resolution of the picture."""
         return np.asarray(self._image.reduce(3), dtype=np.float32) / 255
 
 
@@ -358,19 +399,19 @@ class _Portrait:
         self.rng = _generator(seed, 1)
         rng, who = self.rng, self.traits
         soft, age = who.softness, who.age
-        self.width = rng.uniform(55, 62) - 2 * soft
+        self.width = rng.uniform(51.5, 58.5) - 2 * soft
         self.top = rng.uniform(52, 58)
-        self.chin = rng.uniform(200, 213) - 5 * soft
-        self.jaw = np.clip(rng.normal(0.83 - 0.07 * soft, 0.05), 0.68, 0.94)
-        self.chin_width = np.clip(rng.normal(0.36 - 0.08 * soft, 0.05), 0.2, 0.5)
+        self.chin = rng.uniform(206, 219) - 5 * soft
+        self.jaw = np.clip(rng.normal(0.83 - 0.05 * soft, 0.045), 0.7, 0.93)
+        self.chin_width = np.clip(rng.normal(0.3 - 0.06 * soft, 0.05), 0.16, 0.44)
         self.hairline = rng.uniform(74, 84) - 6 * age * (1 - soft)
         self.outline = self._outline()
 
         self.skin = _on_path(_SKIN, who.skin) * rng.normal(1, 0.012, 3).astype(np.float32)
         self.hair_colour = _on_path(_HAIR, who.hair_tone)
         self.cloth_tone, self.background_tone = rng.random(2)
-        self.lamp = np.array([rng.uniform(-0.62, 0.62), rng.uniform(-0.62, -0.3), 0.8])
-        self.lamp /= np.linalg.norm(self.lamp)
+        # Plain floats: a NumPy float64 would turn every field that it meets into float64.
+        self.lamp = _unit(rng.uniform(-0.62, 0.62), rng.uniform(-0.5, -0.22), 0.85)
         self.warmth = rng.uniform(-0.04, 0.05)
         self.ambient = rng.uniform(0.3, 0.44)
 
@@ -390,7 +431,7 @@ class _Portrait:
         self._paint_nose()
         self._paint_mouth()
         self._paint_beard()
-        self._finish_lines()
+        self._rule(self.face_lines)
         self._shadow_of_hair(front)
         if self.traits.wears_earrings:
             self._paint_earrings()
@@ -409,10 +450,10 @@ class _Portrait:
         w, middle = self.width, _CENTRE[0]
         height = self.chin - 130
         left = [
-            (0, self.top), (0.5 * w, self.top + 7), (0.84 * w, self.top + 27), (0.985 * w, 108), (w, 128),
-            (0.975 * w, 130 + 0.24 * height), (self.jaw * w, 130 + 0.6 * height),
-            ((self.jaw + self.chin_width) * 0.52 * w, 130 + 0.85 * height),
-            (self.chin_width * 0.62 * w, 130 + 0.97 * height), (0, self.chin),
+            (0, self.top), (0.5 * w, self.top + 8), (0.82 * w, self.top + 28), (0.97 * w, 106), (w, 128),
+            (0.965 * w, 130 + 0.24 * height), (self.jaw * w, 130 + 0.57 * height),
+            (_lerp(self.chin_width, self.jaw, 0.55) * w, 130 + 0.8 * height),
+            (self.chin_width * 0.9 * w, 130 + 0.95 * height), (0, self.chin),
         ]  # fmt: skip
         half = np.array([(middle - dx, y) for dx, y in left])
         return _spline(np.concatenate([half, (half[-2:0:-1] * (-1, 1)) + (2 * middle, 0)]), 160, closed=True)
@@ -421,35 +462,41 @@ class _Portrait:
         """Points given as distance from the axis and y, on one side of the face (-1 is the left of the picture)."""
         return np.array([(_CENTRE[0] + side * dx, y) for dx, y in points])
 
-    def _light(self, height: Array, *, wrap: float = 0.3, gloss: float = 0.0) -> tuple[Array, Array]:
+    def _light(self, height: Array, *, wrap: float = 0.3, gloss: float = 0.0) -> tuple[Array, Array | float]:
         """How brightly a relief is lit, about 0.3 to 1.1, and its highlights, 0 to `gloss`."""
         right, down, front = _normals(height)
-        facing = right * self.lamp[0] + down * self.lamp[1] + front * self.lamp[2]
-        diffuse = np.maximum(facing + wrap, 0) / (1 + wrap)
-        light = self.ambient * (1.0 - 0.25 * down) + (1.12 - self.ambient) * diffuse
-        half = self.lamp + (0, 0, 1)
-        half /= np.linalg.norm(half)
-        shine = np.maximum(right * half[0] + down * half[1] + front * half[2], 0) ** 24 * gloss
-        return light.astype(np.float32), shine.astype(np.float32)
+        x, y, z = self.lamp
+        diffuse = np.maximum(right * x + down * y + front * z + wrap, 0)
+        light = self.ambient * (1 - 0.15 * down) + (1.08 - self.ambient) / (1 + wrap) * diffuse
+        if not gloss:
+            return light, 0.0
+        x, y, z = _unit(x, y, z + 1)
+        shine = np.maximum(right * x + down * y + front * z, 0)
+        for _ in range(3):
+            shine *= shine
+        return light, shine * shine * shine * gloss
 
-    def _lit(self, colour: Array, light: Array, shine: Array | float = 0.0) -> Array:
-        """A colour (3,) in the light: shadows keep their hue and grow redder, highlights take the lamp's colour."""
-        lamp = np.array([1 + self.warmth, 1, 1 - self.warmth], dtype=np.float32)
-        power = np.array([0.86, 1.08, 1.16], dtype=np.float32)
-        lit = np.maximum(light, 0.02)[..., None] ** power * (colour * lamp)
-        return lit + np.asarray(shine)[..., None] * 255 * lamp
+    def _lit(self, colour: ArrayLike, light: Array, shine: Array | float = 0.0) -> Array:
+        """A colour (3,) or (H, W, 3) in the light: shadows grow redder, highlights take the lamp's colour."""
+        lamp = (1 + self.warmth, 1.0, 1 - self.warmth)
+        shade = light * (1 - light)
+        lit = np.empty((*light.shape, 3), dtype=np.float32)
+        for channel, bend in enumerate((0.14, -0.08, -0.16)):
+            lit[..., channel] = (light + bend * shade) * (colour[..., channel] * lamp[channel])
+            lit[..., channel] += shine * (255 * lamp[channel])
+        return lit
 
-    def _lay(self, mask: Array, colour: ArrayLike, graphite: ArrayLike) -> None:
-        """Cover both pictures where the mask is."""
-        _paint(self.photo, mask, colour)
-        self.graphite += mask * (graphite - self.graphite)
+    def _lay(self, mask: Array, colour: ArrayLike, graphite: ArrayLike, area: Area = _EVERYWHERE) -> None:
+        """Cover both pictures where the area's mask is."""
+        _paint(self.photo[area], mask, colour)
+        below = self.graphite[area]
+        below += mask * (graphite - below)
 
     def _tint(self, x: float, y: float, width: float, height: float, colour: ArrayLike, graphite: float) -> None:
         """Breathe a colour over a soft spot: multiplies the photo by `colour` (3,), adds graphite."""
-        spot = np.zeros_like(self.graphite)
-        _add_bump(spot, x, y, width, height, 1)
-        self.photo *= 1 + spot[..., None] * (np.asarray(colour, dtype=np.float32) - 1)
-        self.graphite += spot * graphite
+        area, spot = _bump(x, y, width, height)
+        self.photo[area] *= 1 + spot[..., None] * (np.asarray(colour, dtype=np.float32) - 1)
+        self.graphite[area] += spot * graphite
 
     # From the back to the front
 
@@ -462,51 +509,51 @@ class _Portrait:
         )
         self.photo[:] = colour * (0.74 + 0.34 * glow + 0.07 * (mottle - 0.5))[..., None]
         # The pencil only hints at a dark background, around the head.
-        near = np.exp(-(((grid.radius - 85) / 38) ** 2)) * (grid.y < 225)
+        near = np.exp(-(((grid.radius - 85) / 38) ** 2)) * _smoothstep(238, 190, grid.y)
         self.graphite[:] = near * (0.03 + 0.24 * (1 - self.background_tone)) * (0.55 + 0.6 * mottle)
 
     def _paint_body(self) -> None:
         grid, rng, who = _grid(), self.rng, self.traits
-        x, y = grid.x, grid.y
+        area = (slice(160, SIZE[1]), slice(0, SIZE[0]))
+        x, y = grid.x[area], grid.y[area]
         self.body_lines = _Pencil(rng)
-        half = 41 - 10 * who.softness + rng.uniform(-1, 3)
-        slope = rng.uniform(0.9, 1.15)
+        half = 37 - 9 * who.softness + rng.uniform(-1, 4)
         side = [
-            (half + 1, 165), (half, 196), (half + 3, 212), (half + 14, 222), (half + 34, 229), (half + 52, 236 * slope),
+            (half + 1, 165), (half, 196), (half + 3, 212), (half + 14, 222), (half + 34, 229),
+            (half + 60, rng.uniform(238, 246)),
         ]  # fmt: skip
-        side[-1] = (half + 60, 238 + 8 * (slope - 0.9) / 0.25)
         left = _spline(self._side(-1, side), 30)
         right = left * (-1, 1) + (200, 0)
-        skin_mask = _polygon(np.concatenate([left, [(-20, 270), (220, 270)], right[::-1]]))
+        skin_mask = _polygon(np.concatenate([left, [(-20, 270), (220, 270)], right[::-1]]), area)
 
         across = np.clip((x - 100) / (half + 3), -1, 1)
         relief = 30 * np.sqrt(1.02 - across * across) + 0.35 * np.maximum(y - 214, 0)
-        for sign in (-1, 1):
-            _add_bump(relief, 100 + sign * 12, 228, 4, 22, 3.0)
-        light, shine = self._light(relief.astype(np.float32), gloss=0.04)
+        tendon = (np.abs(x - 100) - 9 - 0.25 * np.maximum(232 - y, 0)) / 4
+        relief += 2.2 * np.exp(-0.5 * tendon * tendon)
+        light, shine = self._light(relief, gloss=0.04)
         # The head shades the neck.
-        shifted = self.outline + (-14 * self.lamp[0], 13)
-        shade = _blur(_polygon(shifted), 4) * 0.5
+        shifted = np.add(self.outline, (-14 * self.lamp[0], 13))
+        shade = _blur(_polygon(shifted, area), 4) * 0.5
         light = light * (1 - shade)
-        graphite = self._skin_tone(light)
-        self._lay(skin_mask, self._lit(self.skin * 0.97, light, shine), graphite)
+        self._lay(skin_mask, self._lit(self.skin * 0.97, light, shine), self._skin_tone(light), area)
 
         kind = ("crew", "v", "collar", "roll")[int(rng.choice(4, p=(0.36, 0.24, 0.24, 0.16)))]
         colour = _on_path(_CLOTH, self.cloth_tone)
         dip = {"crew": 231, "v": 262, "collar": 250, "roll": 214}[kind] + rng.uniform(-2, 3)
         rim = {"crew": 218, "v": 213, "collar": 210, "roll": 203}[kind] + rng.uniform(-1, 2)
-        bend = 1.0 if kind in ("v", "collar") else 2.0
-        neckline = [(half + 5 - (half + 5) * t, rim + (dip - rim) * (t**bend if bend == 1 else np.sin(t * 1.571)))
+        bend = 1 if kind in ("v", "collar") else 2
+        reach = half + (1.5 if kind == "roll" else 5)
+        neckline = [(reach * (1 - t), dip - (dip - rim) * (1 - t) ** bend)
                     for t in np.linspace(0, 1, 12)]  # fmt: skip
         neck_left = self._side(-1, neckline)
         edge = np.concatenate([neck_left, neck_left[-2::-1] * (-1, 1) + (200, 0)])
         outside = left[left[:, 1] > rim] - (2, 2)
         cloth = np.concatenate([outside[::-1], edge, outside * (-1, 1) + (200, 0), [(240, 270), (-40, 270)]])
-        mask = _polygon(cloth)
-        folds = np.sin(x * 0.16 + y * 0.05 * np.sign(x - 100) + rng.uniform(0, 6)) * 1.3
+        mask = _polygon(cloth, area)
+        folds = np.sin(x * 0.13 + (x - 100) * (y - 200) * 0.0012 + rng.uniform(0, 6)) * 1.3
         relief = 26 * np.sqrt(np.maximum(1.05 - ((x - 100) / 112) ** 2, 0)) + 0.5 * np.maximum(y - 216, 0) + folds
-        light, _ = self._light(relief.astype(np.float32))
-        light *= 1 - 0.4 * _blur(_polygon(self.outline + (-10 * self.lamp[0], 16)), 5)
+        light, _ = self._light(relief)
+        light *= 1 - 0.4 * _blur(_polygon(np.add(self.outline, (-10 * self.lamp[0], 16)), area), 5)
         pattern = int(rng.choice(4, p=(0.55, 0.15, 0.15, 0.15)))
         tone = 1 - self.cloth_tone
         weave = np.ones_like(light)
@@ -516,18 +563,18 @@ class _Portrait:
             weave -= 0.16 * (np.sin(x * 0.55) > 0.6) + 0.16 * (np.sin(y * 0.55) > 0.6)
         elif pattern == 3:
             weave -= 0.2 * _smoothstep(0.5, 0.8, np.sin(x * 0.8) * np.sin(y * 0.8))
-        weave = weave.astype(np.float32)
-        self._lay(mask, self._lit(colour, light * weave), 0.08 + 0.62 * tone * light**0 + 0.5 * (1 - weave * light))
+        light *= weave
+        self._lay(mask, self._lit(colour, light), 0.08 + 0.62 * tone + 0.5 * (1 - light), area)
         if kind == "collar":
             for sign in (-1, 1):
                 flap = self._side(sign, [(half + 2, rim - 8), (half + 14, rim + 6), (half - 6, rim + 31), (3, dip - 3)])
-                self._lay(_polygon(flap), self._lit(colour, light * 1.08), 0.05 + 0.5 * tone)
+                self._lay(_polygon(flap, area), self._lit(colour, light * 1.08), 0.05 + 0.5 * tone, area)
                 self.body_lines.stroke(_densify(flap), width=1.0, pressure=0.75)
         if kind == "roll":
             for drop in (8, 17):
-                self.body_lines.stroke(edge + (0, drop), width=1.0, pressure=0.4)
+                self.body_lines.stroke(np.add(edge, (0, drop)), width=1.0, pressure=0.4)
         elif kind == "crew":
-            self.body_lines.stroke(edge + (0, 5), width=0.8, pressure=0.5)
+            self.body_lines.stroke(np.add(edge, (0, 5)), width=0.8, pressure=0.5)
         self.body_lines.stroke(edge, width=1.0, pressure=0.8)
         for curve in (left, right):
             self.body_lines.stroke(curve[curve[:, 1] < rim + 2], width=1.0, pressure=0.7)
@@ -540,7 +587,7 @@ class _Portrait:
 
     def _paint_ears(self) -> None:
         size = self.rng.uniform(0.88, 1.1)
-        self.ear = self.width + 2.5
+        self.lobe = 149 + 3.5 * size
         for side in (-1, 1):
             points = [
                 (self.width - 5, 118), (self.width + 1, 114 - 4 * size), (self.width + 7.5 * size, 118),
@@ -548,12 +595,13 @@ class _Portrait:
                 (self.width - 5, 150),
             ]  # fmt: skip
             rim = _spline(self._side(side, points), 28)
-            mask = _polygon(rim)
-            relief = 7 * np.sqrt(np.maximum(_blur(mask, 2.2), 0))
+            area = _around(rim, 6)
+            mask = _polygon(rim, area)
+            relief = 7 * np.sqrt(_blur(mask, 2.2))
             light, _ = self._light(relief, wrap=0.5)
             light = light * (0.86 + 0.1 * side * self.lamp[0])
             red = self.skin * np.array([1.02, 0.92, 0.9], dtype=np.float32)
-            self._lay(mask, self._lit(red, light), self._skin_tone(light))
+            self._lay(mask, self._lit(red, light), self._skin_tone(light), area)
             inner = [(self.width + 2, 122), (self.width + 5.5 * size, 124), (self.width + 5 * size, 133),
                      (self.width + 1.5, 141)]  # fmt: skip
             self._tint(100 + side * (self.width + 2.5), 131, 2.4, 8, (0.72, 0.6, 0.56), 0.22)
@@ -569,7 +617,7 @@ class _Portrait:
         ratio = np.minimum(grid.radius / limit, 1)
         self.face_mask = np.clip(limit - grid.radius + 0.5, 0, 1)
         self.inside = ratio
-        relief = 46 * np.sqrt(1.015 - ratio**2.7)
+        relief = 44 * np.sqrt(1.012 - ratio**3.1)
 
         self.mouth_y = 130 + (self.chin - 130) * rng.uniform(0.635, 0.675)
         self.nose_y = 130 + (self.chin - 130) * rng.uniform(0.385, 0.43)
@@ -577,32 +625,32 @@ class _Portrait:
         self.nose_length = rng.uniform(0.8, 1.2)
 
         # The bridge and back of the nose: a ridge that widens and rises down to the tip.
-        rows = np.arange(112, 172)
-        rise = np.interp(rows, (112, 122, self.nose_y - 6, self.nose_y, self.nose_y + 4), (0.5, 3, 10, 11, 0))
-        breadth = np.interp(rows, (112, 124, self.nose_y - 8, self.nose_y), (8, 5.2, 6.3, 7.5))
+        rows = np.arange(104, 172)
+        rise = np.interp(rows, (104, 122, self.nose_y - 9, self.nose_y - 3, self.nose_y + 4), (0, 1.7, 6.2, 5.5, 0))
+        breadth = np.interp(rows, (104, 124, self.nose_y - 8, self.nose_y), (10, 6, 5.6, 6))
         columns = np.arange(70, 131)
         ridge = rise[:, None] * np.exp(-0.5 * ((columns - 100) / breadth[:, None]) ** 2)
-        relief[112:172, 70:131] += (ridge * rng.uniform(0.8, 1.1)).astype(np.float32)
-        _add_bump(relief, 100, self.nose_y - 3, 6.2, 5, 4.5)
+        relief[104:172, 70:131] += (ridge * rng.uniform(0.65, 1.0)).astype(np.float32)
+        _add_bump(relief, 100, self.nose_y - 3.5, 5.4, 4.6, 7.5)
         for side in (-1, 1):
-            _add_bump(relief, 100 + side * (self.nose_width - 3), self.nose_y - 1, 4, 4.2, 4.6)
-            _add_bump(relief, 100 + side * 25, 122, 13, 7, -7)
+            _add_bump(relief, 100 + side * (self.nose_width - 3), self.nose_y - 1, 3.4, 3.8, 5)
+            _add_bump(relief, 100 + side * 26, 121, 12, 8, -5)
             _add_bump(relief, 100 + side * 25, 125, 8.5, 5, 4)
             _add_bump(relief, 100 + side * 24, 109, 13, 4, 2.2 - 1.2 * soft)
             _add_bump(relief, 100 + side * 33, 150, 12, 9, 3 + 1.5 * max(who.smile, 0))
             _add_bump(relief, 100 + side * (self.width - 10), 165, 8, 12, -2.5 + soft)
             _add_bump(relief, 100 + side * 24, self.mouth_y + 1, 5, 6, -1.6)
-            _add_bump(relief, 100 + side * 25, 136, 10, 2.6, 1.5 * age)
-            _add_bump(relief, 100 + side * 25, 140, 11, 2.2, -1.4 * age)
+            _add_bump(relief, 100 + side * 25, 136, 10, 3, 0.8 * age)
+            _add_bump(relief, 100 + side * 25, 141, 12, 3, -0.8 * age)
         _add_bump(relief, 100, self.mouth_y + 12, 14, 3, -2.6)
         _add_bump(relief, 100, self.chin - 11, 13, 8, 4)
         _add_bump(relief, 100, self.mouth_y, 19, 9, 3)
         _add_bump(relief, 100, (self.nose_y + self.mouth_y) / 2, 2.4, 5, -1.4)
-        self.face_light, shine = self._light(relief.astype(np.float32), gloss=rng.uniform(0.08, 0.2))
+        self.face_light, shine = self._light(relief, gloss=rng.uniform(0.08, 0.2))
         light = self.face_light
         light *= 1 - 0.25 * _smoothstep(0.86, 1.0, ratio)
         for side in (-1, 1):
-            _add_bump(light, 100 + side * 13, 120, 4, 6, -0.1)
+            _add_bump(light, 100 + side * 13, 121, 4, 7, -0.06)
             _add_bump(light, 100 + side * 25, 117, 12, 3.5, -0.1)
             _add_bump(light, 100 + side * (self.nose_width + 4), self.nose_y, 3, 4, -0.06)
         _add_bump(light, 100 - 7 * self.lamp[0], self.nose_y + 7, 8, 3, -0.13)
@@ -656,37 +704,28 @@ class _Portrait:
                 y = 99 - 7 * row + rng.uniform(-1, 1)
                 reach = rng.uniform(22, 32)
                 line = [(100 - reach, y + 2), (90, y), (110, y + rng.uniform(-1, 1)), (100 + reach, y + 2)]
-                self._crease(_spline(line, 16), 0.55 * age, 1.2)
+                self._crease(_spline(line, 16), 0.4 * age, 1.3)
 
     def _crease(self, path: NDArray, depth: float, width: float) -> None:
-        """A fold of the skin, its light-catching lower edge included."""
-        image = Image.new("L", (SIZE[0] * 2, SIZE[1] * 2))
-        ImageDraw.Draw(image).line((path * 2).ravel().tolist(), fill=255, width=max(1, round(width * 2)))
-        left, top = (path.min(axis=0) - 8).astype(int).clip(0)
-        right, bottom = (path.max(axis=0) + 9).astype(int)
-        box = (left * 2, top * 2, right * 2, bottom * 2)
-        patch = image.crop(box).reduce(2).filter(ImageFilter.GaussianBlur(width * 0.55))
-        patch = np.asarray(patch, dtype=np.float32) / 255 * min(depth, 0.9)
-        area = (slice(top, top + patch.shape[0]), slice(left, left + patch.shape[1]))
-        shade = patch[..., None] * np.array([0.32, 0.4, 0.42], dtype=np.float32)
-        self.photo[area] *= 1 - shade[: self.photo[area].shape[0]]
+        """A fold of the skin along `path`: a soft shadow, and a thin stroke."""
+        area = _around(path, 8)
+        image = _sheet_of_paper(area, 2)
+        line = _on_paper(path, area, 2).ravel().tolist()
+        ImageDraw.Draw(image).line(line, fill=255, width=max(1, round(width * 2)))
+        image = image.reduce(2).filter(ImageFilter.GaussianBlur(width * 0.55))
+        shade = np.asarray(image, dtype=np.float32)[..., None] / 255 * min(depth, 0.9)
+        self.photo[area] *= 1 - shade * np.array([0.32, 0.4, 0.42], dtype=np.float32)
         self.face_lines.stroke(path, width=0.8, pressure=0.2 + 0.45 * min(depth, 0.9), taper=0.2, passes=1)
 
     def _freckles(self) -> None:
         rng = self.rng
         for x, y in rng.normal((0, 150), (26, 11), (90, 2)):
             if abs(x) < self.width - 8 and abs(abs(x) - 25) + abs(y - 125) > 16:
-                strength = rng.uniform(0.1, 0.3)
-                self._spot(100 + x, y, rng.uniform(0.6, 1.0), (1 - strength, 1 - 1.5 * strength, 1 - 1.8 * strength))
+                strength = rng.uniform(0.06, 0.18)
+                size, colour = rng.uniform(0.6, 1.0), (1 - strength, 1 - 1.5 * strength, 1 - 1.8 * strength)
+                self._tint(100 + x, y, size, size, colour, 0)
                 dot = np.array([(100 + x, y), (100.6 + x, y + 0.4)])
                 self.face_lines.stroke(dot, width=0.9, pressure=0.2 + strength, passes=1)
-
-    def _spot(self, x: float, y: float, size: float, colour: ArrayLike) -> None:
-        left, top = int(x) - 3, int(y) - 3
-        grid = _grid()
-        area = (slice(top, top + 8), slice(left, left + 8))
-        spot = np.exp(-((grid.x[area] - x) ** 2 + (grid.y[area] - y) ** 2) / (2 * size * size))
-        self.photo[area] *= 1 + spot[..., None] * (np.asarray(colour, dtype=np.float32) - 1)
 
     def _paint_eye(self, side: int) -> None:
         if side == -1:
@@ -764,11 +803,9 @@ class _Portrait:
         lines.stroke(curve(sample[2:], "lower"), width=0.8, pressure=0.6, taper=0.25, passes=1)
         turn = np.linspace(-0.6, 3.75, 22)
         ring = np.stack([cx + self.iris_radius * np.cos(turn), cy + self.iris_radius * np.sin(turn)], axis=1)
-        keep = ring[:, 1] < curve(side * (ring[:, 0] - cx), "lower")[:, 1] + 0.5
-        if keep.sum() > 3:
-            for part in (ring[: len(ring) // 2][keep[: len(ring) // 2]], ring[len(ring) // 2 :][keep[len(ring) // 2 :]]):
-                if len(part) > 1:
-                    lines.stroke(part, width=0.9, pressure=0.8, taper=0.6, passes=1)
+        ring = ring[ring[:, 1] < curve(side * (ring[:, 0] - cx), "lower")[:, 1] + 0.5]
+        for part in np.split(ring, np.flatnonzero(np.hypot(*np.diff(ring, axis=0).T) > 3) + 1):
+            lines.stroke(part, width=0.9, pressure=0.8, taper=0.6, passes=1)
         if self.eye_crease:
             fold = curve(sample[1:] * 1.02, "upper", self.eye_crease * 0.8)
             self._crease(fold, 0.5, 1.0)
@@ -779,29 +816,25 @@ class _Portrait:
             tips = roots + np.stack([out * reach * 0.8, -reach * 0.8], axis=1)
             self._hairs(np.stack([roots, (roots + tips) / 2 + (0, 0.5), tips], axis=1), (28, 22, 22), 0.8, width=1)
 
-    def _hairs(self, hairs: NDArray, colour: ArrayLike, strength: float, *, width: int = 2) -> None:
-        """Draw short hairs (N, K, 2) into both pictures."""
+    def _hairs(self, hairs: NDArray, colour: ArrayLike, strength: float, *, width: int = 2, fade: float = 0.5) -> None:
+        """Draw short hairs (N, K, 2) into both pictures; `fade` is how much less graphite white hair gets."""
         shades = np.clip(self.rng.normal(235, 30, len(hairs)), 110, 255) * strength
-        left, top = (hairs.min(axis=(0, 1)) - 3).astype(int).clip(0)
-        right, bottom = (hairs.max(axis=(0, 1)) + 4).astype(int)
-        right, bottom = min(right, SIZE[0]), min(bottom, SIZE[1])
-        image = Image.new("L", ((right - left) * 3, (bottom - top) * 3))
+        area = _around(hairs, 3)
+        image = _sheet_of_paper(area, 3)
         draw = ImageDraw.Draw(image)
-        paths = ((hairs - (left, top)) * 3 + 1).reshape(len(hairs), -1).tolist()
+        paths = _on_paper(hairs, area, 3).reshape(len(hairs), -1).tolist()
         for path, shade in zip(paths, shades.astype(int).tolist(), strict=True):
             draw.line(path, fill=shade, width=width)
         mask = np.asarray(image.reduce(3), dtype=np.float32) / 255
-        area = (slice(top, bottom), slice(left, right))
         _paint(self.photo[area], mask, colour)
-        darkness = 1 - 0.6 * self.traits.hair_tone
-        self.graphite[area] += mask * np.maximum(darkness * 0.95 - self.graphite[area], 0)
+        self.graphite[area] += mask * (0.95 - fade * self.traits.hair_tone - self.graphite[area])
 
     def _paint_brow(self, side: int) -> None:
         rng, who = self.rng, self.traits
         if side == -1:
             self.brow_y = rng.uniform(108, 112.5) - 1.5 * max(who.smile, 0)
             self.brow_arch = rng.uniform(1, 4.5) * (0.6 + 0.7 * who.softness)
-            self.brow_thick = rng.uniform(3.2, 6.0) - 1.8 * who.softness
+            self.brow_thick = rng.uniform(3.8, 7.0) - 2.2 * who.softness
             self.brow_slant = rng.normal(0.02, 0.05)
         t = np.sort(rng.random(95))
         dx = 11 + 28 * t
@@ -825,14 +858,16 @@ class _Portrait:
         for side in (-1, 1):
             self._tint(100 + side * w * 0.46, y + 3.6, 2.5, 1.25, (0.42, 0.34, 0.32), 0.5)
             self._tint(100 + side * (w + 0.6), y, 1.3, 3.2, (0.84, 0.76, 0.74), 0.08)
-            wing = _spline(self._side(side, [(w - 1, y - 5), (w + 1.2, y - 0.5), (w - 0.8, y + 3), (w * 0.62, y + 3)]), 14)
+            wing = _spline(
+                self._side(side, [(w - 1, y - 5), (w + 1.2, y - 0.5), (w - 0.8, y + 3), (w * 0.62, y + 3)]), 14
+            )
             lines.stroke(wing, width=0.9, pressure=0.65, taper=0.25)
             nostril = _spline(self._side(side, [(w * 0.68, y + 3.6), (w * 0.45, y + 2.6), (w * 0.24, y + 4)]), 10)
             lines.stroke(nostril, width=1.4, pressure=0.9, taper=0.4)
         lines.stroke(_spline([(97, y + 4.5), (100, y + 5.5), (103, y + 4.5)], 8), width=0.9, pressure=0.45)
         shadow_side = -1 if self.lamp[0] > 0 else 1
-        bridge = [(11, 116), (7.5, 124), (7, 135), (8, y - 9)]
-        lines.stroke(_spline(self._side(shadow_side, bridge), 16), width=0.9, pressure=0.38, taper=0.2)
+        bridge = [(9, 120), (6.5, 128), (6, 138), (7.5, y - 8)]
+        lines.stroke(_spline(self._side(shadow_side, bridge), 16), width=0.9, pressure=0.3, taper=0.1)
         lines.stroke(_spline(self._side(-shadow_side, bridge[:2]), 8), width=0.8, pressure=0.25, taper=0.2, passes=1)
         # The tip catches the lamp.
         glow = rng.uniform(1.06, 1.14)
@@ -841,11 +876,11 @@ class _Portrait:
     def _paint_mouth(self) -> None:
         rng, who, grid = self.rng, self.traits, _grid()
         my, soft = self.mouth_y, who.softness
-        half = rng.uniform(17, 20.5) + 3.5 * max(who.smile, 0)
+        half = rng.uniform(17.5, 21) + 3.5 * max(who.smile, 0)
         up = rng.uniform(3.2, 4.6) + 1.5 * soft * rng.random() + who.skin * rng.uniform(0, 2)
         low = rng.uniform(4.6, 6.2) + 2.2 * soft * rng.random() + who.skin * rng.uniform(0, 2)
         gap = rng.uniform(4, 7.5) if who.shows_teeth else 0.0
-        corner = 4.6 * who.smile
+        corner = 5.4 * who.smile
         area = (slice(int(my) - 18, int(my) + 24), slice(70, 131))
         x, y = grid.x[area] - 100, grid.y[area] - my
         t = np.clip(x / half, -1, 1)
@@ -889,7 +924,11 @@ class _Portrait:
             teeth = hole * np.clip(edge - y + 0.3, 0, 1) * _smoothstep(0.97, 0.8, np.abs(t))
             shade = (0.98 - 0.3 * t * t) * (0.86 + 0.14 * _smoothstep(0, 2.2, y - inner_top))
             shade = shade * (1 - 0.1 * (np.cos((np.abs(x) + 2.4) * 1.36) > 0.9))
-            _paint(photo, teeth, np.array([240, 234, 224], dtype=np.float32) * (shade * np.clip(light + 0.1, 0, 1))[..., None])
+            _paint(
+                photo,
+                teeth,
+                np.array([240, 234, 224], dtype=np.float32) * (shade * np.clip(light + 0.1, 0, 1))[..., None],
+            )
             graphite += teeth * (0.04 + 0.5 * (0.95 - shade) - graphite)
         for side in (-1, 1):
             end = seam(np.array(side * 1.0))
@@ -915,11 +954,12 @@ class _Portrait:
         kind, rng, grid = self.traits.beard, self.rng, _grid()
         if kind == "none":
             return
-        x, y = np.abs(grid.x - 100), grid.y
+        area = (slice(130, 224), slice(30, 171))
+        x, y = np.abs(grid.x[area] - 100), grid.y[area]
         lip = self.mouth_y
-        cheek = _smoothstep(0.80, 0.93, self.inside + 0.25 * _smoothstep(lip - 6, self.chin - 8, y))
+        cheek = _smoothstep(0.80, 0.93, self.inside[area] + 0.25 * _smoothstep(lip - 6, self.chin - 8, y))
         jaw = cheek * _smoothstep(136, 158, y)
-        around = _smoothstep(0.55, 0.75, self.inside) * _smoothstep(lip + 9, lip + 14, y) * _smoothstep(30, 22, x)
+        around = _smoothstep(0.55, 0.75, self.inside[area]) * _smoothstep(lip + 9, lip + 14, y) * _smoothstep(30, 22, x)
         patch = np.exp(-((x / 5) ** 2)) * _smoothstep(lip + 8, lip + 10, y)
         middle = (self.nose_y + lip) / 2 + 1.5 + 0.012 * x * x
         moustache = np.exp(-(((y - middle) / 4.2) ** 4)) * _smoothstep(27, 21, x) * _smoothstep(0.4, 2.0, x)
@@ -930,22 +970,23 @@ class _Portrait:
             "goatee": np.maximum(np.maximum(moustache, around), np.maximum(patch, side)),
             "full": np.maximum(np.maximum(jaw, moustache), np.maximum(np.maximum(around, patch), side)),
         }[kind]
-        density = density * self.face_mask
+        density = density * self.face_mask[area]
         # Lips stay bare.
         bare = np.clip(1 - (x / 24) ** 2, 0, 1) ** 0.5
         density *= 1 - _smoothstep(0.8, 0, np.abs(y - lip - 1.5) / (6.8 * bare + 0.01) - 0.2) * (x < 24)
         density = np.clip(density, 0, 1).astype(np.float32)
         stubble = kind == "stubble"
         ink = 0.28 if stubble else 0.62
-        colour = self.hair_colour * (0.55 + 0.5 * self.face_light)[..., None]
+        colour = self.hair_colour * (0.55 + 0.5 * self.face_light[area])[..., None]
         darkness = 1 - 0.75 * self.traits.hair_tone
+        # White hair is left out of the hatching of deep skin, and given some of its own on fair skin.
         cover = ink * _blur(density, 1.5)
-        _paint(self.photo, cover, colour)
-        self.graphite += cover * (darkness * 0.8 - self.graphite) * (0.6 if stubble else 1)
+        _paint(self.photo[area], cover, colour)
+        self.graphite[area] += cover * (darkness * 0.8 - self.graphite[area]) * (0.6 if stubble else 1)
         count = 1500 if stubble else 2600
         px = rng.uniform(100 - self.width, 100 + self.width, count)
         py = rng.uniform(134, self.chin + 1, count)
-        hit = rng.random(count) < density[py.astype(int), px.astype(int)]
+        hit = rng.random(count) < density[py.astype(int) - 130, px.astype(int) - 30]
         root = np.stack([px[hit], py[hit]], axis=1)
         count = len(root)
         if not count:
@@ -958,13 +999,10 @@ class _Portrait:
         hairs = np.stack([root, root + step * 0.5 + rng.normal(0, 0.25, (count, 2)), root + step], axis=1)
         light = rng.random(count) < 0.3
         tint = self.hair_colour * (0.62 + 0.2 * (self.traits.hair_tone > 0.5))
-        self._hairs(hairs[~light], tint, 0.5 if stubble else 0.75, width=1)
+        self._hairs(hairs[~light], tint, 0.5 if stubble else 0.85, width=1, fade=0.3)
         if light.any() and not stubble:
             glimmer = np.minimum(self.hair_colour * 1.35 + 26, 240)
-            self._hairs(hairs[light], glimmer, 0.4, width=1)
-
-    def _finish_lines(self) -> None:
-        self._rule(self.face_lines)
+            self._hairs(hairs[light], glimmer, 0.4, width=1, fade=0.8)
 
     def _rule(self, pencil: _Pencil) -> None:
         """Press the strokes into the sketch, so that what is painted later covers them."""
@@ -991,16 +1029,24 @@ class _Portrait:
             48,
         )  # fmt: skip
 
-        def silhouette(thick: float, *, flat: float = 1.0, foot: float = 128) -> NDArray:
-            points = [(w + 0.25 * thick, foot), (w + 2 + 0.55 * thick, 105), (0.84 * w + 0.8 * thick, self.top + 20),
-                      (0.48 * w + 0.4 * thick, self.top + 4 - 0.85 * thick * flat), (0, self.top - thick * flat)]  # fmt: skip
+        def silhouette(thick: float, flat: float) -> NDArray:
+            points = [
+                (w + 0.25 * thick, 128), (w + 2 + 0.55 * thick, 105), (0.84 * w + 0.8 * thick, self.top + 20),
+                (0.48 * w + 0.4 * thick, self.top + 4 - 0.85 * thick * flat), (0, self.top - thick * flat),
+            ]  # fmt: skip
             return _spline(_mirrored(self._side(-1, points)), 48)
 
-        def cap(thick: float, count: int, *, lean: float = 0.0, flat: float = 1.0, **options: float) -> _Strands:
-            tips = silhouette(thick, flat=flat)
+        def cap(thick: float, count: int, *, lean: float = 0.0, flat: float = 1.0, gather: float = 0.0,
+                **options: float) -> _Strands:  # fmt: skip
+            """Hair from the hairline outwards; gathered (0 to 1), it runs along the head and up to the crown."""
+            tips = silhouette(thick, flat)
             shift = np.array([lean * w, 0])
-            fade = np.sin(np.linspace(0, np.pi, 48))[:, None]
-            rails = (edge, _lerp(edge, tips, 0.3) + shift * 0.25 * fade, _lerp(edge, tips, 0.75) + shift * fade, tips)
+            t = np.linspace(0, 1, 48)
+            fade = np.sin(np.pi * t)[:, None]
+            crown = np.stack([np.interp(0.5 + (t - 0.5) * (1 - gather), t, tips[:, k]) for k in range(2)], axis=1)
+            along = np.stack([np.interp(0.5 + (t - 0.5) * (1 - 0.5 * gather), t, tips[:, k]) for k in range(2)], axis=1)
+            rails = (edge, _lerp(edge, tips, 0.3 + 0.3 * gather) + shift * 0.25 * fade,
+                     _lerp(edge, along, 0.75 + 0.25 * gather) + shift * fade, crown)  # fmt: skip
             return _sheet(rng, rails, count, **options)
 
         def curtain(side: int, part: float, volume: float, end: float, inner: float, outer: float, count: int,
@@ -1008,9 +1054,9 @@ class _Portrait:
             t = np.linspace(0, 1, 12)
             crown = self.top - volume
             x, px = (lambda dx: 100 + side * np.asarray(dx)), 100 + part
-            roots = np.stack([px + side * 2 * t, _lerp(line - 1, crown + 0.12 * abs(part), t**0.8)], axis=1)
-            first = np.stack([x(_lerp(0.5, 0.92, t) * w + 0.8 * volume * t), _lerp(line - 3, crown - 4, t)], axis=1)
-            second = np.stack([x(_lerp(1.0, 1.17, t) * w + 1.1 * volume * t), _lerp(100, 88, t)], axis=1)
+            roots = np.stack([px - side * 3 * t, _lerp(line - 1, crown + 0.1 * abs(part) + 1, t**0.8)], axis=1)
+            first = np.stack([x(_lerp(0.5, 0.74, t) * w + 0.6 * volume * t), _lerp(line - 3, crown - 1, t)], axis=1)
+            second = np.stack([x(_lerp(1.0, 1.2, t) * w + 1.2 * volume * t), _lerp(100, 84, t)], axis=1)
             ends = np.stack([x(_lerp(inner, outer, t)), np.full(12, end) + 4 * np.sin(3 * t)], axis=1)
             return _sheet(rng, (roots, first, second, ends), count, **options)
 
@@ -1039,14 +1085,23 @@ class _Portrait:
         if style == "buzz":
             return [], [cap(rng.uniform(1, 3), 900, untidy=0.8)]
         if style in ("receding", "combed back"):
-            return [], [cap(rng.uniform(4, 12), 650, lean=rng.uniform(-0.1, 0.1))]
+            return [], [cap(rng.uniform(5, 12), 650, lean=rng.uniform(-0.1, 0.1), gather=0.45)]
         if style == "tousled":
-            return [], [cap(rng.uniform(9, 17), 700, lean=rng.choice((-1, 1)) * rng.uniform(0.15, 0.4), untidy=3.4, wave=1.0)]
+            return [], [
+                cap(
+                    rng.uniform(9, 17),
+                    650,
+                    lean=rng.choice((-1, 1)) * rng.uniform(0.1, 0.35),
+                    gather=0.4,
+                    untidy=2.3,
+                    wave=1.2,
+                )
+            ]
         if style == "side part":
             return [], [
                 cap(volume * 0.6, 260),
-                curtain(-1, part, volume, 121, 0.9 * w, w + 2, 420),
-                curtain(1, part, volume, 121, 0.9 * w, w + 2, 420),
+                curtain(-1, part, volume, 121, 0.9 * w, w + 2, 330),
+                curtain(1, part, volume, 121, 0.9 * w, w + 2, 330),
             ]
         if style == "curls":
             return [], [_curls(rng, cap(rng.uniform(10, 18), 300), 1300, 3.2)]
@@ -1055,21 +1110,25 @@ class _Portrait:
         if style in ("bob", "bob with fringe"):
             end = rng.uniform(172, 198)
             curl_in = rng.uniform(-0.1, 0.12)
-            sides = [curtain(side, centre, volume, end, (0.78 - curl_in) * w, (1.2 - curl_in) * w, 430) for side in (-1, 1)]
+            sides = [
+                curtain(side, centre, volume, end, (0.78 - curl_in) * w, (1.2 - curl_in) * w, 360) for side in (-1, 1)
+            ]
             front = [*sides, fringe(rng.uniform(99, 105), 330)] if "fringe" in style else sides
             return [behind(volume, end - 3, 4, 260)], front
         if style in ("long", "long with fringe", "wavy"):
-            end, extra = 262, wave if style == "wavy" else 0.0
+            end, extra = 282, wave if style == "wavy" else 0.0
             sides = [
-                curtain(side, centre, volume, end, rng.uniform(0.8, 0.96) * w, w + rng.uniform(14, 24), 480, wave=extra)
+                curtain(side, centre, volume, end, rng.uniform(0.8, 0.96) * w, w + rng.uniform(14, 24), 380, wave=extra)
                 for side in (-1, 1)
             ]
             front = [*sides, fringe(rng.uniform(99, 105), 330)] if "fringe" in style else sides
             return [behind(volume, end, rng.uniform(10, 20), 260, wave=extra)], front
         if style == "long curls":
-            sides = [curtain(side, centre, volume + 5, 250, 0.84 * w, w + 30, 300, wave=2) for side in (-1, 1)]
-            return [_curls(rng, behind(volume + 8, 250, 28, 200), 900, 3.6)], [_curls(rng, s, 950, 3.6) for s in sides]
-        pulled = cap(rng.uniform(2, 6), 620, flat=1.2)
+            sides = [curtain(side, centre, volume + 5, 290, 0.84 * w, w + 30, 300, wave=2) for side in (-1, 1)]
+            crown = _curls(rng, cap(volume, 200, flat=1.2), 300, 3.2)
+            loose = [_curls(rng, sheet, 1000, 3.2) for sheet in sides]
+            return [_curls(rng, behind(volume + 8, 285, 28, 200), 700, 3.6)], [crown, *loose]
+        pulled = cap(rng.uniform(3, 7), 620, flat=1.1, gather=0.55, untidy=0.8)
         turn = np.linspace(0, 2 * np.pi, 24)
         if style == "bun":
             bun = np.stack([100 + 24 * np.cos(turn), self.top - 14 + 18 * np.sin(turn)], axis=1)
@@ -1086,55 +1145,54 @@ class _Portrait:
         ]
         return [_sheet(rng, rails, 420, wave=wave * 0.6)], [pulled]
 
-    def _comb(self, strands: _Strands) -> tuple[Array, Array]:
+    def _comb(self, strands: _Strands, area: Area) -> tuple[Array, Array]:
         """Draw a sheet of hair: the cover of its hairs and their shades, fields in 0..1."""
-        size = (SIZE[0] * 2, SIZE[1] * 2)
-        cover, texture = Image.new("L", size), Image.new("L", size, 110)
+        cover, texture = _sheet_of_paper(area, 2), _sheet_of_paper(area, 2, 110)
         draw_cover, draw_texture = ImageDraw.Draw(cover), ImageDraw.Draw(texture)
-        buzz = self.traits.hair == "buzz"
-        draw_cover.polygon((strands.outline * 2).ravel().tolist(), fill=200 if buzz else 255)
-        paths = (strands.points * 2).reshape(len(strands.points), -1).tolist()
+        fill = 200 if self.traits.hair == "buzz" else 255
+        draw_cover.polygon(_on_paper(strands.outline, area, 2).ravel().tolist(), fill=fill)
+        paths = _on_paper(strands.points, area, 2).reshape(len(strands.points), -1).tolist()
         shades = (strands.shade * 255).astype(int).tolist()
         for number, (path, shade) in enumerate(zip(paths, shades, strict=True)):
-            draw_texture.line(path, fill=shade, width=1 if number % 3 else 2)
+            draw_texture.line(path, fill=shade, width=1 if number % 5 else 2)
             if number % 2 == 0:
                 draw_cover.line(path, fill=255, width=1)
-        cover = cover.reduce(2)
-        return (
-            np.asarray(cover, dtype=np.float32) / 255,
-            np.asarray(texture.reduce(2), dtype=np.float32) / 255,
-        )
+        return tuple(np.asarray(image.reduce(2), dtype=np.float32) / 255 for image in (cover, texture))
 
     def _shadow_of_hair(self, front: list[_Strands]) -> None:
         if not front:
             return
-        image = Image.new("L", SIZE)
+        area = _around(self.outline, 2)
+        image = _sheet_of_paper(area, 1)
         draw = ImageDraw.Draw(image)
+        offset = np.array([-5 * self.lamp[0], 5])
         for sheet in front:
-            draw.polygon((sheet.outline + (-5 * self.lamp[0], 5)).ravel().tolist(), fill=255)
-        shadow = np.asarray(image.filter(ImageFilter.GaussianBlur(3)), dtype=np.float32) / 255 * 0.42
-        self.photo *= 1 - shadow[..., None] * np.array([0.85, 1, 1.05], dtype=np.float32) * self.face_mask[..., None]
-        self.graphite += 0.35 * shadow * self.face_mask
+            draw.polygon(_on_paper(sheet.outline + offset, area, 1).ravel().tolist(), fill=255)
+        shadow = _blur(np.asarray(image, dtype=np.float32) / 255, 4) * 0.42 * self.face_mask[area]
+        self.photo[area] *= 1 - shadow[..., None] * np.array([0.85, 1, 1.05], dtype=np.float32)
+        self.graphite[area] += 0.35 * shadow
 
     def _paint_hair(self, strands: _Strands, *, depth: float = 1.0) -> None:
-        grid, tone = _grid(), self.traits.hair_tone
-        cover, texture = self._comb(strands)
+        tone = self.traits.hair_tone
+        area = _around(np.concatenate([strands.outline, strands.points.reshape(-1, 2)]), 4)
+        x, y = _grid().x[area], _grid().y[area]
+        cover, texture = self._comb(strands, area)
         puff = np.sqrt(_blur(cover, 7)) * 24
-        dome = np.maximum(1.02 - ((grid.x - 100) / 92) ** 2 - ((grid.y - 125) / 98) ** 2, 0.02)
-        light, shine = self._light((puff + 40 * np.sqrt(dome)).astype(np.float32), gloss=1.0)
+        dome = np.maximum(1.02 - ((x - 100) / 92) ** 2 - (np.minimum(y - 125, 0) / 98) ** 2, 0.02)
+        light, shine = self._light(puff + 40 * np.sqrt(dome), gloss=1.0)
         curly = "curl" in self.traits.hair or self.traits.hair in ("afro", "buzz")
         shine *= (texture**1.5) * (0.12 if curly else 0.36) * (0.6 + 0.5 * tone)
         light = light * (0.42 + 1.12 * texture) * depth
         colour = self._lit(self.hair_colour, light, shine * depth)
         colour += shine[..., None] * self.hair_colour * 0.6
         # Black hair is drawn densely, fair hair with a few lines; highlights stay paper.
-        press = _lerp(1.0, 0.3, min(tone * 1.1, 1))
-        strokes = np.clip(0.5 + 1.9 * (0.52 - texture), 0, 1.2)
-        graphite = press * strokes * (1.08 - 0.45 * light) - 1.1 * shine + 0.12 * (1 - depth)
-        self._lay(cover, colour, np.clip(graphite, 0.02, 1))
+        press = 1 - 0.6 * min(tone * 1.1, 1)
+        strokes = np.clip(0.88 + 1.25 * (0.46 - texture), 0.15, 1.15)
+        graphite = press * strokes * (1.06 - 0.22 * light) - 0.9 * shine + 0.12 * (1 - depth)
+        self._lay(cover, colour, np.clip(graphite, 0.02, 1), area)
 
     def _paint_hat(self) -> None:
-        grid, rng, w = _grid(), self.rng, self.width
+        rng, w = self.rng, self.width
         tone = rng.random()
         colour = _on_path(_CLOTH, tone)
         brim = rng.uniform(88, 94)
@@ -1142,17 +1200,19 @@ class _Portrait:
         dome = _spline(_mirrored(self._side(-1, [(w + 5, brim + 6), (w + 6, brim - 14), (0.86 * w, tall + 24),
                                                  (0.45 * w, tall + 4), (0, tall)])), 48)  # fmt: skip
         low = _spline(_mirrored(self._side(-1, [(w + 5, brim + 7), (0.6 * w, brim + 1), (0, brim - 1)])), 32)
-        mask = _polygon(np.concatenate([dome, low[::-1]]))
-        relief = np.sqrt(np.maximum(1.02 - ((grid.x - 100) / (w + 8)) ** 2, 0.02)) * 44 + 14 * np.sqrt(_blur(mask, 6))
-        bend = (grid.x - 100) / np.sqrt(np.maximum(1.05 - ((grid.y - 100) / (110 - tall)) ** 2, 0.06))
+        area = _around(dome, 6)
+        x, y = _grid().x[area] - 100, _grid().y[area]
+        mask = _polygon(np.concatenate([dome, low[::-1]]), area)
+        relief = np.sqrt(np.maximum(1.02 - (x / (w + 8)) ** 2, 0.02)) * 44 + 14 * np.sqrt(_blur(mask, 6))
+        bend = x / np.sqrt(np.maximum(1.05 - ((y - 100) / (110 - tall)) ** 2, 0.06))
         rib = 0.5 + 0.5 * np.cos(bend * 1.15)
-        knit = 0.5 + 0.5 * np.cos(grid.y * 1.5 + np.abs(np.sin(bend * 0.575)) * 3)
-        band = grid.y - (brim - 17 + 6 * ((grid.x - 100) / w) ** 2)
+        knit = 0.5 + 0.5 * np.cos(y * 1.5 + np.abs(np.sin(bend * 0.575)) * 3)
+        band = y - (brim - 17 + 6 * (x / w) ** 2)
         cuff = np.clip(band + 0.5, 0, 1)
-        light, _ = self._light((relief + rib * 1.2 + 3 * cuff).astype(np.float32), wrap=0.4)
+        light, _ = self._light(relief + rib * 1.2 + 3 * cuff, wrap=0.4)
         weave = 0.8 + 0.22 * rib * _lerp(0.75 + 0.25 * knit, 1, cuff) - 0.25 * np.exp(-((band / 1.4) ** 2))
-        weave = weave.astype(np.float32)
-        self._lay(mask, self._lit(colour, light * weave), 0.06 + 0.6 * (1 - tone) + 0.75 * (1 - weave) + 0.3 * (0.9 - light))
+        graphite = 0.06 + 0.6 * (1 - tone) + 0.75 * (1 - weave) + 0.3 * (0.9 - light)
+        self._lay(mask, self._lit(colour, light * weave), graphite, area)
         pencil = _Pencil(rng)
         pencil.stroke(dome, width=1.1, pressure=0.85, taper=0.7)
         pencil.stroke(low, width=1.1, pressure=0.85, taper=0.7)
@@ -1165,11 +1225,13 @@ class _Portrait:
         hoop = rng.random() < 0.5
         size = rng.uniform(4, 7.5) if hoop else rng.uniform(1.8, 2.6)
         for side in (-1, 1):
-            x, y = 100 + side * (self.ear + 1.5), 153 + (size if hoop else 0)
-            r = np.hypot(grid.x - x, grid.y - y)
+            x, y = 100 + side * (self.width + 2.5), self.lobe + (size - 1 if hoop else 0)
+            area = _around([(x, y)], 11)
+            dx, dy = grid.x[area] - x, grid.y[area] - y
+            r = np.hypot(dx, dy)
             mask = np.clip(1.3 - np.abs(r - size), 0, 1) if hoop else np.clip(size - r + 0.5, 0, 1)
-            shade = 0.75 - 0.07 * (grid.y - y) + 0.05 * (grid.x - x) * np.sign(self.lamp[0])
-            self._lay(mask.astype(np.float32), gold * np.clip(shade, 0.35, 1.15)[..., None], np.clip(1 - 0.75 * shade, 0.1, 0.9))
+            shade = np.clip(0.75 - 0.07 * dy + 0.05 * dx * math.copysign(1, self.lamp[0]), 0.35, 1.15)
+            self._lay(mask, gold * shade[..., None], np.clip(1 - 0.75 * shade, 0.1, 0.9), area)
 
     def _paint_glasses(self) -> None:
         rng, grid, kind = self.rng, _grid(), self.traits.glasses
@@ -1178,48 +1240,58 @@ class _Portrait:
         power = {"round": 2.0, "square": 4.5, "cat-eye": 2.8}[kind]
         rim = rng.uniform(0.8, 2.0)
         frame = np.array(
-            ((32, 28, 30), (72, 44, 30), (150, 126, 84), (120, 124, 130), (104, 30, 36))[int(rng.integers(5))], dtype=np.float32
+            ((32, 28, 30), (72, 44, 30), (150, 126, 84), (120, 124, 130), (104, 30, 36))[int(rng.integers(5))],
+            dtype=np.float32,
         )
         darkness = 1 - frame.mean() / 190
         pencil = _Pencil(rng)
         turn = np.linspace(0, 2 * np.pi, 49)
-        lens, ring = np.zeros_like(self.graphite), np.zeros_like(self.graphite)
+        area = (slice(100, 155), slice(30, 171))
+        x, y = grid.x[area], grid.y[area]
+        lens, ring = np.zeros_like(x), np.zeros_like(x)
         for side in (-1, 1):
-            cx, cy = 100 + side * 25.5, 127.5
-            u, v = side * (grid.x - cx), grid.y - cy
+            u, v = side * (x - 100) - 25.5, y - 127.5
             if kind == "cat-eye":
                 v = v + 0.16 * u * (v < 6)
             level = (np.abs(u / wide) ** power + np.abs(v / tall) ** power) ** (1 / power)
-            distance = (level - 1) * (wide + tall) / 2
+            distance = (level - 1) * ((wide + tall) / 2)
             lens = np.maximum(lens, np.clip(0.5 - distance, 0, 1))
             ring = np.maximum(ring, np.clip(rim + 0.5 - np.abs(distance), 0, 1))
-        x = np.abs(grid.x - 100)
-        bridge = np.clip(rim + 0.3 - np.abs(grid.y - (121 + 0.06 * x * x)), 0, 1) * (x < 25.5 - wide + 1.5)
-        arm = np.clip(rim + 0.2 - np.abs(grid.y - (121 + 0.06 * (x - 45))), 0, 1) * (x > 25 + wide) * (x < self.width + 1)
-        ring = np.maximum(ring, np.maximum(bridge, arm)).astype(np.float32)
-        shadow = np.roll(_blur(ring, 1.4), (4, int(round(-3 * self.lamp[0]))), axis=(0, 1)) * self.face_mask
-        self.photo *= 1 - 0.3 * shadow[..., None]
-        self.graphite += 0.12 * shadow
-        streak = _smoothstep(0.75, 1.0, np.sin((grid.x + 0.7 * grid.y) * 0.13 + rng.uniform(0, 6)))
-        _paint(self.photo, (lens * (0.05 + 0.12 * streak * (grid.y < 128))).astype(np.float32), (236, 244, 252))
-        gleam = 0.75 + 0.5 * np.exp(-((grid.y - 117) / 5.0) ** 2)
-        self._lay(ring, frame * gleam[..., None], np.clip(0.35 + 0.6 * darkness, 0, 1))
+        out = np.abs(x - 100)
+        bridge = np.clip(rim + 0.3 - np.abs(y - (121 + 0.06 * out * out)), 0, 1) * (out < 27 - wide)
+        arm = np.clip(rim + 0.2 - np.abs(y - (118 + 0.06 * out)), 0, 1) * (out > 25 + wide) * (out < self.width + 1)
+        ring = np.maximum(ring, np.maximum(bridge, arm))
+        shadow = np.roll(_blur(ring, 1.4), (4, round(-3 * self.lamp[0])), axis=(0, 1)) * self.face_mask[area]
+        self.photo[area] *= 1 - 0.3 * shadow[..., None]
+        self.graphite[area] += 0.12 * shadow
+        streak = _smoothstep(0.75, 1.0, np.sin((x + 0.7 * y) * 0.13 + rng.uniform(0, 6)))
+        _paint(self.photo[area], lens * (0.05 + 0.12 * streak * (y < 128)), (236, 244, 252))
+        gleam = 0.75 + 0.5 * np.exp(-(((y - 117) / 5) ** 2))
+        self._lay(ring, frame * gleam[..., None], np.clip(0.35 + 0.6 * darkness, 0, 1), area)
         for side in (-1, 1):
             circle = np.stack([np.cos(turn), np.sin(turn)], axis=1)
             circle = np.sign(circle) * np.abs(circle) ** (2 / power)
             path = circle * (wide, tall)
             if kind == "cat-eye":
                 path[:, 1] -= 0.16 * path[:, 0] * (path[:, 1] < 6)
-            pencil.stroke((path * (side, 1)) + (100 + side * 25.5, 127.5), width=0.8 + 0.3 * rim, pressure=0.6 + 0.3 * darkness, taper=0.8, passes=1)
+            pencil.stroke(
+                (path * (side, 1)) + (100 + side * 25.5, 127.5),
+                width=0.8 + 0.3 * rim,
+                pressure=0.6 + 0.3 * darkness,
+                taper=0.8,
+                passes=1,
+            )
         self._rule(pencil)
 
     # The two developers
 
     def _develop(self) -> Image.Image:
         """The photo: a soft shoulder for the highlights, a lens a little soft, and the sensor's noise."""
-        photo = self.photo / 255
-        photo = np.where(photo > 0.82, 0.82 + 0.18 * np.tanh((photo - 0.82) / 0.18), photo)
-        image = Image.fromarray((np.clip(photo, 0, 1) * 255 + 0.5).astype(np.uint8))
+        # From 200 on the curve bends; it is flat, at 255, where the light is 310.
+        photo = np.clip(self.photo, 0, 310)
+        above = np.maximum(photo - 200, 0)
+        photo -= above * above * (1 / 220)
+        image = Image.fromarray((photo + 0.5).astype(np.uint8))
         image = image.filter(ImageFilter.GaussianBlur(0.45))
         noise = self.rng.standard_normal((SIZE[1], SIZE[0], 1), dtype=np.float32) * 1.6
         return Image.fromarray(np.clip(np.asarray(image) + noise + 0.5, 0, 255).astype(np.uint8))

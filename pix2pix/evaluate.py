@@ -146,7 +146,7 @@ def score(
     target: Callable[[int], "Image"],
     *,
     people: Sequence[str],
-    channels: int,
+    on_luma: bool,
     network: "PerceptualNetwork",
     identity: bool,
 ) -> dict[str, SystemScores]:
@@ -157,7 +157,7 @@ def score(
             another size than its target is resized to it (bicubic).
         target: From the index to the true picture.
         people: Who is on each of the N pictures.
-        channels: 1 to compare on luma, 3 in colour.
+        on_luma: Whether to ignore colour.
         network: For the perceptual distance and KID, on the device to work on.
         identity: Whether to compute rank-1, which needs dlib.
     """
@@ -166,17 +166,27 @@ def score(
     from tqdm import tqdm
 
     from pix2pix.images import to_tensor
-    from pix2pix.metrics import face_descriptors, kernel_distance, kernel_distance_resamples, per_image_scores, rank1
+    from pix2pix.metrics import (
+        as_levels,
+        face_descriptors,
+        kernel_distance,
+        kernel_distance_resamples,
+        luma,
+        per_image_scores,
+        rank1,
+    )
     from pix2pix.perception import map_distance
 
     def target_at(index: int) -> "Tensor":
-        return to_tensor(target(index), channels=channels)
+        return to_tensor(target(index))
 
     def fake_at(name: str, index: int) -> "Tensor":
         size, picture = target(index).size, systems[name](index)
-        return to_tensor(
-            picture if picture.size == size else picture.resize(size, Resampling.BICUBIC), channels=channels
-        )
+        return to_tensor(picture if picture.size == size else picture.resize(size, Resampling.BICUBIC))
+
+    def seen(pictures: "Tensor") -> "Tensor":
+        """What the networks look at: on luma, the grey file of a picture."""
+        return as_levels(luma(pictures)) / 127.5 - 1 if on_luma else pictures
 
     count, device = len(people), network.mean.device
     values: dict[str, dict[str, list]] = {name: {} for name in systems}
@@ -184,13 +194,14 @@ def score(
     with torch.inference_mode():
         for index in tqdm(range(count), desc="scoring", unit="picture", disable=None):
             truth = target_at(index)[None].to(device)
-            truth_maps, pooled = network(truth)
+            truth_maps, pooled = network(seen(truth))
             features["target"].append(pooled.cpu())
             for name in systems:
                 fake = fake_at(name, index)[None].to(device)
-                maps, pooled = network(fake)
+                maps, pooled = network(seen(fake))
                 features[name].append(pooled.cpu())
-                found = per_image_scores(fake, truth) | {"perceptual": map_distance(maps, truth_maps)}
+                found = per_image_scores(fake, truth, on_luma=on_luma)
+                found["perceptual"] = map_distance(maps, truth_maps)
                 for metric, value in found.items():
                     values[name].setdefault(metric, []).append(value.cpu())
 
@@ -200,12 +211,13 @@ def score(
 
             def counted(picture: Callable[[int], "Tensor"]) -> Any:
                 for index in range(count):
-                    yield picture(index)
+                    yield seen(picture(index)[None])[0]
                     progress.update()
 
-            real_faces = face_descriptors(counted(target_at))
+            known: dict[bytes, list[float]] = {}  # the floors repeat pictures
+            real_faces = face_descriptors(counted(target_at), known=known)
             for name in systems:
-                faces = face_descriptors(counted(functools.partial(fake_at, name)))
+                faces = face_descriptors(counted(functools.partial(fake_at, name)), known=known)
                 values[name]["rank1"] = [rank1(faces, real_faces, people=people)]
 
     scores = {}
@@ -258,9 +270,8 @@ def table(report: dict[str, Any]) -> str:
         def shown(number: float | Sequence[float] | None, digits: int = digits) -> str:
             if number is None:
                 return "-"
-            return (
-                f"{number:.{digits}f}" if isinstance(number, float) else " to ".join(f"{n:.{digits}f}" for n in number)
-            )
+            numbers = [number] if isinstance(number, float) else number
+            return " to ".join(f"{each:.{digits}f}" for each in numbers)
 
         row = [METRICS[name], shown(value), shown(report["interval"][name])]
         row += [shown(floor and floor[name]) for floor in report["floors"].values()]
@@ -284,8 +295,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.max_pictures is not None and args.max_pictures < 1:
         command.error(f"--max-pictures must be at least 1, got {args.max_pictures}")
     output = args.output.expanduser().resolve()
+    given = {"--predictions": args.predictions, "--compare": args.compare}
     try:
         _require_replaceable(output, overwrite=args.overwrite)
+        for name, folder in given.items():
+            if folder and folder.resolve().is_relative_to(output):
+                raise EvaluationError(f"{name} '{folder}' lies in --output, which is replaced; choose another --output")
     except EvaluationError as error:
         command.error(str(error))
 
@@ -304,7 +319,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         max_pixels=args.max_pixels,
     )
     translator = None
-    given = {"--predictions": args.predictions, "--compare": args.compare}
     try:
         require_writable(output.parent, name="--output")
         network = PerceptualNetwork()
@@ -315,11 +329,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         pairs = pairs.select(range(min(len(pairs), args.max_pictures or len(pairs))))
         names = list(pairs["name"])
         files = {name: find_predictions(folder, names, name=name) for name, folder in given.items() if folder}
-    except (
-        ValueError,
-        ImportError,
-        RuntimeError,
-    ) as error:  # RuntimeError: torch's word for a device that is not there
+    except (ValueError, ImportError, RuntimeError, AssertionError) as error:
+        # The last two are what torch raises for a device that is not there, or that it was built without.
         command.error(str(error).splitlines()[0])
 
     source_side, target_side = source_and_target(args.direction)
@@ -348,33 +359,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             others = _other_people(people)
             if others:
                 systems["another_person"] = lambda index: target(others[index])
-            is_luma = target_side == "sketch" and _looks_grey(target, len(names))
+            on_luma = target_side == "sketch" and _looks_grey(target, len(names))
             identity = args.identity and _can_recognise()
-            scores = score(
-                systems, target, people=people, channels=1 if is_luma else 3, network=network, identity=identity
-            )
-            report = {
-                "direction": args.direction,
-                "dataset": args.dataset or "drawn faces",
-                "split": args.split,
-                "n": len(names),
-                "model": args.model,
-                "revision": args.revision,
-                "predictions": str(args.predictions) if args.predictions else None,
-                "compared_on": "luma" if is_luma else "colour",
-                "mean_picture_of": mean_of,
-                "mean": scores["translation"].mean(),
-                "interval": intervals(scores["translation"]),
-                "floors": {name: scores[name].mean() if name in scores else None for name in FLOORS},
-            }
-            if args.compare:
-                report["compare"] = {
-                    "folder": str(args.compare),
-                    "mean": scores["compare"].mean(),
-                    "difference": differences(scores["translation"], scores["compare"]),
-                }
-            report["per_picture"] = _per_picture(names, scores["translation"])
-            report["versions"] = _versions()
+            scores = score(systems, target, people=people, on_luma=on_luma, network=network, identity=identity)
+            report = _report(args, names, scores, on_luma=on_luma, mean_of=mean_of)
             text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
             (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
             titles = [source_side, "translation", *(["compared"] if args.compare else []), target_side]
@@ -384,10 +372,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ImageError as error:  # in a folder of predictions; the pairs were decoded before
         command.error(str(error))
 
-    subject = args.model or args.predictions
-    print(
-        f"{subject}, {args.direction}, {len(names)} pairs of {report['dataset']} ({args.split}), {report['compared_on']}"
-    )
+    subject = f"{args.model or args.predictions}, {args.direction}"
+    print(f"{subject}: {len(names)} pairs of {report['dataset']} ({args.split}), compared on {report['compared_on']}")
     print(table(report))
     print(f"mean picture: of {mean_of}")
     if args.identity and not identity:
@@ -463,6 +449,33 @@ def _can_recognise() -> bool:
     from importlib.util import find_spec
 
     return find_spec("dlib") is not None and find_spec("face_recognition_models") is not None
+
+
+def _report(
+    args: argparse.Namespace, names: Sequence[str], scores: dict[str, SystemScores], *, on_luma: bool, mean_of: str
+) -> dict[str, Any]:
+    """The content of scores.json."""
+    report = {
+        "direction": args.direction,
+        "dataset": args.dataset or "drawn faces",
+        "split": args.split,
+        "n": len(names),
+        "model": args.model,
+        "revision": args.revision,
+        "predictions": str(args.predictions) if args.predictions else None,
+        "compared_on": "luma" if on_luma else "colour",
+        "mean_picture_of": mean_of,
+        "mean": scores["translation"].mean(),
+        "interval": intervals(scores["translation"]),
+        "floors": {name: scores[name].mean() if name in scores else None for name in FLOORS},
+    }
+    if args.compare:
+        report["compare"] = {
+            "folder": str(args.compare),
+            "mean": scores["compare"].mean(),
+            "difference": differences(scores["translation"], scores["compare"]),
+        }
+    return report | {"per_picture": _per_picture(names, scores["translation"]), "versions": _versions()}
 
 
 def _per_picture(names: Sequence[str], scores: SystemScores) -> dict[str, dict[str, float]]:

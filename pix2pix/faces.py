@@ -97,7 +97,7 @@ def find_faces(image: Image.Image) -> list[Face]:
 def align(image: Image.Image, face: Face | None, *, size: tuple[int, int] = TEMPLATE_SIZE) -> Alignment:
     """Bring a face to the training geometry by a shift, a rotation and one scale that put both eyes in their places.
 
-    Parts of the portrait that lie outside the picture are filled by mirroring it.
+    Where the portrait reaches past the picture, it shows the picture mirrored at its edge and blurred.
 
     Args:
         image: A picture of any mode and orientation.

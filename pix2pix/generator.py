@@ -314,7 +314,7 @@ def _read_weights(path: Path, expected: dict[str, Tensor], where: str) -> dict[s
             shapes = {name: list(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         missing, extra = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
         if missing or extra:
-            names = [f"missing {missing[0]}"] * bool(missing) + [f"unexpected {extra[0]}"] * bool(extra)
+            names = [f"missing {name}" for name in missing[:1]] + [f"unexpected {name}" for name in extra[:1]]
             raise ModelError(
                 f"model {where} does not fit its {CONFIG_NAME}: {len(missing)} weights missing, {len(extra)} unexpected "
                 f"({', '.join(names)}); take both files from the same run"

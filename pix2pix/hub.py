@@ -75,7 +75,7 @@ METRICS = {
     "ssim": Metric("SSIM", "↑", 3),
     "fsim": Metric("FSIM", "↑", 3),
     "perceptual": Metric("perceptual distance", "↓", 3),
-    "kid": Metric("KID", "↓", 4),
+    "kid1000": Metric("KID x 1000", "↓", 0),
     "rank1": Metric("identity rank-1", "↑", 2),
 }
 FLOORS = {
@@ -130,10 +130,11 @@ _DOES = {
 }
 
 
-class Scores(NamedTuple):
+class _Scores(NamedTuple):
     """Measured scores of one direction on one split, with the floors to read them against."""
 
     direction: str
+    dataset: Any
     split: str
     mean: dict[str, float]
     floors: dict[str, dict[str, float]]
@@ -141,14 +142,12 @@ class Scores(NamedTuple):
     note: str
 
 
-class _Data(NamedTuple):
-    """What the card says of the training data."""
+class _Named(NamedTuple):
+    """What the card calls a data set; `identifier` is for the model index."""
 
     name: str
     identifier: str
     hub_id: str | None
-    text: str
-    is_drawn: bool
 
 
 def model_card(run_folder: str | Path, repo_id: str | None = None, *, scores: Iterable[str | Path] = ()) -> ModelCard:
@@ -169,9 +168,11 @@ def model_card(run_folder: str | Path, repo_id: str | None = None, *, scores: It
     networks = {direction: _network_line(folder / direction) for direction in directions_in(folder)}
     arguments = _read_json(folder / "arguments.json") if (folder / "arguments.json").is_file() else {}
     lines = _read_lines(folder / "metrics.jsonl")
-    data = _data(arguments)
     files = [*sorted((folder / "scores").glob("*.json")), *map(Path, scores)]
-    measured = [*_validation(lines, networks), *(_test(file) for file in files)]
+    measured = [
+        *_validation(lines, networks, arguments.get("dataset") if arguments else "unknown"),
+        *(_test(file) for file in files),
+    ]
 
     name = repo_id or "user/name"
     title = name.split("/")[-1] if repo_id else "A pix2pix model"
@@ -183,10 +184,7 @@ def model_card(run_folder: str | Path, repo_id: str | None = None, *, scores: It
         f"{'Two image translators' if len(networks) == 2 else 'An image translator'} for faces, trained on pairs of "
         "pictures with the conditional GAN of [pix2pix](https://arxiv.org/abs/1611.07004):",
         "\n".join(f"- `{direction}` {_DOES[direction]}. {line}." for direction, line in networks.items()),
-        *(
-            ["![Pictures of people held out of training, with the translations](grid.png)"]
-            * (folder / "grid.png").is_file()
-        ),
+        _picture(folder / "grid.png", "Pictures of people held out of training, with the translations"),
         "## How to use",
         "Install the package (`pip install .` in a copy of the project, or `pip install git+` and its address), then:",
         "```python\n"
@@ -204,10 +202,10 @@ def model_card(run_folder: str | Path, repo_id: str | None = None, *, scores: It
         "Pictures of any size and mode go in; the same size comes out. `align=True` (`--align`) finds the face and "
         "brings it to the geometry of the training pictures first, which most photos need.",
         "## Data",
-        data.text,
+        _data_text(arguments),
         "## Recipe",
         _recipe(arguments, lines),
-        *(["![Losses and scores over the epochs](curves.png)"] * (folder / "curves.png").is_file()),
+        _picture(folder / "curves.png", "Losses and scores over the epochs"),
         "## Scores",
         _score_tables(measured),
         "## Limits",
@@ -215,9 +213,8 @@ def model_card(run_folder: str | Path, repo_id: str | None = None, *, scores: It
         "what anybody looks like. Trained on few people, it takes after them in age, skin, hair, light and pose, does "
         "worse the further a picture is from that, and invents what the source does not show.",
     ]
-    return ModelCard(
-        "---\n" + _metadata(title, arguments, data, measured).to_yaml() + "\n---\n\n" + "\n\n".join(sections) + "\n"
-    )
+    metadata = _metadata(title, arguments, measured).to_yaml()
+    return ModelCard("\n\n".join([f"---\n{metadata}\n---", *filter(None, sections)]) + "\n")
 
 
 def write_card(run_folder: str | Path, repo_id: str | None = None, *, scores: Iterable[str | Path] = ()) -> Path:
@@ -270,6 +267,10 @@ def _card_text(folder: Path, repo_id: str | None, scores: list[str | Path]) -> s
     return str(model_card(folder, repo_id, scores=scores))
 
 
+def _picture(file: Path, words: str) -> str:
+    return f"![{words}]({file.name})" if file.is_file() else ""
+
+
 def _network_line(folder: Path) -> str:
     """The shape of a network in words, from its config and the header of its weights."""
     config = _read_json(folder / "config.json")
@@ -294,41 +295,36 @@ def _hub_id(name: Any) -> str | None:
     return name if is_id else None
 
 
-def _data(arguments: dict[str, Any]) -> _Data:
-    counts = [
-        f"{arguments[key]} pairs {words}" for key, words in _COUNTS.items() if isinstance(arguments.get(key), int)
-    ]
-    size = f" {' and '.join(counts)}.".replace(". ", ".") if counts else ""
-    columns = arguments.get("columns") or ["photo", "sketch"]
-    renamed = (
-        ""
-        if list(columns) == ["photo", "sketch"]
-        else f" Its `{columns[0]}` stands for photo, `{columns[1]}` for sketch."
-    )
-    if not arguments:
-        text = "The folder does not say what it was trained on; its size and its terms are unknown to this card."
-        return _Data("unknown", "unknown", None, text, is_drawn=False)
-    dataset = arguments.get("dataset")
-    if dataset is None:
-        text = (
-            "The drawn faces that come with the package: made by a program, they show no person and carry no licence."
-        )
-        return _Data("drawn faces", "drawn-faces", None, text + size, is_drawn=True)
-    terms = "Its terms are not known to this card: ask its makers before you use the model for more than trying it."
+def _named(dataset: Any) -> _Named:
+    if dataset in (None, "drawn faces"):
+        return _Named("drawn faces", "drawn-faces", None)
     hub_id = _hub_id(dataset)
-    if hub_id is not None:
+    # Of a folder only its own name is told, not where it lies.
+    return _Named(hub_id, hub_id, hub_id) if hub_id else _Named(Path(str(dataset)).name, "local-pairs", None)
+
+
+def _data_text(arguments: dict[str, Any]) -> str:
+    if not arguments:
+        return "The folder does not say what it was trained on; its size and its terms are unknown to this card."
+    named = _named(arguments.get("dataset"))
+    if named.identifier == "drawn-faces":
+        words = ["The drawn faces that come with the package: made by a program, they show no person."]
+    elif named.hub_id:
         revision = arguments.get("dataset_revision")
-        where = f"[{hub_id}](https://huggingface.co/datasets/{hub_id})" + (
-            f", revision `{revision}`" if revision else ""
-        )
-        return _Data(hub_id, hub_id, hub_id, f"The data set {where}.{size}{renamed} {terms}", is_drawn=False)
-    name = Path(str(dataset)).name or "pairs"
-    return _Data(
-        name, "local-pairs", None, f"A local folder of pairs, `{name}`.{size}{renamed} {terms}", is_drawn=False
-    )
-
-
-_COUNTS = {"train_pairs": "to train on", "validation_pairs": "of other people to validate on"}
+        where = f"[{named.name}](https://huggingface.co/datasets/{named.hub_id})"
+        words = [f"The data set {where}{f', revision `{revision}`' if revision else ''}."]
+    else:
+        words = [f"A local folder of pairs, `{named.name}`."]
+    counted = {"train_pairs": "pairs to train on", "validation_pairs": "of other people to validate on"}
+    counts = [f"{arguments[key]} {what}" for key, what in counted.items() if isinstance(arguments.get(key), int)]
+    if counts:
+        words.append(" and ".join(counts) + ".")
+    columns = arguments.get("columns") or ["photo", "sketch"]
+    if list(columns) != ["photo", "sketch"]:
+        words.append(f"Its `{columns[0]}` stands for photo, its `{columns[1]}` for sketch.")
+    if named.identifier != "drawn-faces":
+        words.append("Its terms are not known to this card: ask its makers before you use the model in earnest.")
+    return " ".join(words)
 
 
 def _recipe(arguments: dict[str, Any], lines: list[dict[str, Any]]) -> str:
@@ -359,7 +355,7 @@ def _shown(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value).replace("|", "\\|")
 
 
-def _validation(lines: list[dict[str, Any]], networks: Iterable[str]) -> list[Scores]:
+def _validation(lines: list[dict[str, Any]], networks: Iterable[str], dataset: Any) -> list[_Scores]:
     found = []
     for direction in networks:
         scored = [line for line in lines if line.get("kind") == "validation" and line.get("direction") == direction]
@@ -372,11 +368,11 @@ def _validation(lines: list[dict[str, Any]], networks: Iterable[str]) -> list[Sc
         rows = {name: _numbers(row) for name, row in (floors[-1] if floors else {}).items() if isinstance(row, dict)}
         mean = {name: value for name, value in _numbers(best).items() if name in METRICS}
         note = f"people held out of the training pairs, epoch {best.get('epoch', 'unknown')}, the one that is kept"
-        found.append(Scores(direction, "validation", mean, rows, {}, note))
+        found.append(_Scores(direction, dataset, "validation", mean, rows, {}, note))
     return found
 
 
-def _test(file: Path) -> Scores:
+def _test(file: Path) -> _Scores:
     record = _read_json(file)
     direction = record.get("direction", file.stem)
     if direction not in DIRECTIONS or not isinstance(record.get("mean"), dict):
@@ -389,7 +385,11 @@ def _test(file: Path) -> Scores:
     }
     count = record.get("n")
     note = f"{count} pictures" if isinstance(count, int) else "number of pictures not stated"
-    return Scores(direction, str(record.get("split") or "test"), _numbers(record["mean"]), floors, interval, note)
+    dataset = record.get("dataset", "unknown")
+    note += "" if dataset == "unknown" else f" of {_named(dataset).name}"
+    return _Scores(
+        direction, dataset, str(record.get("split") or "test"), _numbers(record["mean"]), floors, interval, note
+    )
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
@@ -400,7 +400,7 @@ def _numbers(record: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def _score_tables(measured: list[Scores]) -> str:
+def _score_tables(measured: list[_Scores]) -> str:
     if not measured:
         return "None have been measured yet."
     parts = [
@@ -427,13 +427,15 @@ def _cell(name: str, value: float | None, interval: Sequence[float] | None) -> s
     return f"{value:.{digits}f}" + (f" [{interval[0]:.{digits}f}, {interval[1]:.{digits}f}]" if interval else "")
 
 
-def _metadata(title: str, arguments: dict[str, Any], data: _Data, measured: list[Scores]) -> ModelCardData:
+def _metadata(title: str, arguments: dict[str, Any], measured: list[_Scores]) -> ModelCardData:
+    trained_on = _named(arguments.get("dataset")) if arguments else _Named("unknown", "unknown", None)
+    is_drawn = trained_on.identifier == "drawn-faces"
     results = [
         EvalResult(
             task_type="image-to-image",
             task_name=scores.direction,
-            dataset_type=data.identifier,
-            dataset_name=data.name,
+            dataset_type=_named(scores.dataset).identifier,
+            dataset_name=_named(scores.dataset).name,
             dataset_config=scores.direction,  # the Hub groups results by data set: this keeps the directions apart
             dataset_split=scores.split,
             metric_type=name,
@@ -443,13 +445,13 @@ def _metadata(title: str, arguments: dict[str, Any], data: _Data, measured: list
         for scores in measured
         for name, value in scores.mean.items()
     ]
-    more: dict[str, Any] = {} if data.is_drawn else {"license_name": "terms-of-the-training-data"}
+    more: dict[str, Any] = {} if is_drawn else {"license_name": "terms-of-the-training-data"}
     return ModelCardData(
-        license="apache-2.0" if data.is_drawn else "other",
+        license="apache-2.0" if is_drawn else "other",
         library_name="pix2pix",
         pipeline_tag="image-to-image",
         tags=["pix2pix", "image-to-image", "conditional-gan", "face", "sketch"],
-        datasets=[data.hub_id] if data.hub_id else None,
+        datasets=[trained_on.hub_id] if trained_on.hub_id else None,
         base_model=_hub_id(arguments.get("init_from")),
         model_name=title if results else None,
         eval_results=results or None,
@@ -765,7 +767,7 @@ def _explained(error: BaseException, api: HfApi, repo_id: str) -> str:
     if status is not None and status >= 500:
         return f"the Hub is in trouble ({status}), also after {TRIES} tries; try again later"
     if status is not None:
-        return f"the Hub refused the upload to {repo_id} ({status}{': ' + said if said else ''}); mend that, then try again"
+        return f"the Hub refused {repo_id} ({status}: {said or 'no reason given'}); mend that, then try again"
     if _is_connection_fault(error):
         return f"the Hub at {api.endpoint} cannot be reached ({type(error).__name__}); check the connection"
     return _without_token(f"the upload to {repo_id} failed ({type(error).__name__}: {error})".replace("\n", " "), api)

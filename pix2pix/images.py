@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from pix2pix.files import whole_file
@@ -26,7 +26,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 """File name endings (lower case) that count as pictures when a folder is read."""
 
 # Decoders that only decode. PIL also knows formats that start other programs (EPS) or have odd histories.
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "PPM", "AVIF")
+# Multi-picture JPEGs come in as JPEG; Pillow may be built without AVIF, and a name it lacks would spoil all others.
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM", *(("AVIF",) if features.check("avif") else ()))
 
 # The pixel count is ours to judge, in `open_image`; PIL's warning would only add a line of noise below its own limit.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -81,10 +82,12 @@ def open_image(
     except PermissionError as error:
         raise ImageError(f"'{name}' may not be read; change its permissions") from error
     except UnidentifiedImageError as error:
-        raise ImageError(f"'{name}' is not a picture in a known format; use PNG, JPEG, WebP, BMP, GIF or TIFF") from error
+        known = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+        raise ImageError(f"'{name}' is not a picture in a known format; use {known}") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"'{name}' has more pixels than the limit of {max_pixels:,}; make it smaller") from error
-    except Exception as error:  # damaged files make the decoders raise almost anything (OSError, SyntaxError, struct.error)
+        limit = min(max_pixels, 2 * Image.MAX_IMAGE_PIXELS)  # Pillow's own limit stands above ours
+        raise ImageError(f"'{name}' has more pixels than the limit of {limit:,}; make it smaller") from error
+    except Exception as error:  # damaged files make decoders raise almost anything: OSError, SyntaxError, struct.error
         raise ImageError(f"'{name}' is truncated or damaged ({error}); save or download it again") from error
     return image
 
@@ -106,7 +109,7 @@ def upright(image: Image.Image) -> Image.Image:
         values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         if mode.startswith("I;16") or (mode == "I" and values.max(initial=0) > 255):
             values = values / 257
-        elif mode == "F" and 0 <= values.min(initial=0) and values.max(initial=0) <= 1:
+        elif mode == "F" and values.min(initial=0) >= 0 and values.max(initial=0) <= 1:
             values = values * 255
         return Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     if mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
@@ -190,9 +193,7 @@ def grid(rows: Sequence[Sequence[Image.Image]], *, titles: Sequence[str] = (), g
     width, height = rows[0][0].size
     top = 22 if titles else 0
     columns = max(len(row) for row in rows)
-    canvas = Image.new(
-        "RGB", (columns * (width + gap) + gap, top + len(rows) * (height + gap) + gap), (255, 255, 255)
-    )
+    canvas = Image.new("RGB", (columns * (width + gap) + gap, top + len(rows) * (height + gap) + gap), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
     for column, title in enumerate(titles):
         draw.text((gap + column * (width + gap) + width // 2, top // 2 + 2), title, fill=(40, 40, 40), anchor="mm")

@@ -42,12 +42,13 @@ def luma(images: Tensor) -> Tensor:
     return (images * images.new_tensor(_LUMA).view(3, 1, 1)).sum(1, keepdim=True)
 
 
-def per_image_scores(fake: Tensor, target: Tensor) -> dict[str, Tensor]:
+def per_image_scores(fake: Tensor, target: Tensor, *, on_luma: bool = False) -> dict[str, Tensor]:
     """Score each picture against its target.
 
     Args:
         fake: (N, 1 or 3, H, W), in [-1, 1], at least 16 x 16.
-        target: The same height, width and range. If one of the two has one channel, both are compared on luma.
+        target: The same height, width and range.
+        on_luma: Whether colour is ignored. It always is if one of the two has a single channel.
 
     Returns:
         `PER_IMAGE` scores, each (N,): "mae", the mean absolute error, 0 to 255; "psnr" in dB (80 for equal pictures);
@@ -56,9 +57,9 @@ def per_image_scores(fake: Tensor, target: Tensor) -> dict[str, Tensor]:
     Raises:
         ValueError: If the shapes do not match or are too small.
     """
-    fake, target = _comparable(fake, target)
+    fake, target = _comparable_levels(fake, target, on_luma=on_luma)
     scores: dict[str, list[Tensor]] = {name: [] for name in PER_IMAGE}
-    for first, second in zip(as_levels(fake).split(_CHUNK), as_levels(target).split(_CHUNK), strict=True):
+    for first, second in zip(fake.split(_CHUNK), target.split(_CHUNK), strict=True):
         scores["mae"].append((first - second).abs().mean((1, 2, 3)))
         first, second = first / 255, second / 255
         scores["psnr"].append(piq.psnr(first, second, reduction="none"))
@@ -79,10 +80,10 @@ def validation_scores(fake: Tensor, target: Tensor, network: PerceptualNetwork |
     """
     scores = {name: values.mean().item() for name, values in per_image_scores(fake, target).items()}
     if network is not None:
-        fake, target = _comparable(fake, target)
+        fake, target = _comparable_levels(fake, target, on_luma=False)
         with torch.no_grad():
             distances = [
-                network.perceptual_distance(as_levels(first) / 127.5 - 1, as_levels(second) / 127.5 - 1)
+                network.perceptual_distance(first / 127.5 - 1, second / 127.5 - 1)
                 for first, second in zip(fake.split(_CHUNK), target.split(_CHUNK), strict=True)
             ]
         scores["perceptual"] = torch.cat(distances).mean().item()
@@ -180,7 +181,7 @@ def kernel_distance_resamples(fake: Tensor, real: Tensor, *, seed: int = 0, resa
     return torch.where(pairs > 0, ((counts @ between) * counts).sum(1) / pairs, torch.nan) - 2 / count * own
 
 
-def face_descriptors(images: Iterable[Tensor]) -> Tensor:
+def face_descriptors(images: Iterable[Tensor], *, known: dict[bytes, list[float]] | None = None) -> Tensor:
     """Describe whose face each picture shows, with dlib's face recognition network: (N, 128).
 
     The pictures must have the training geometry (eyes at 50 % of the height, at 37.5 % and 62.5 % of the width),
@@ -190,6 +191,8 @@ def face_descriptors(images: Iterable[Tensor]) -> Tensor:
 
     Args:
         images: Pictures (1 or 3, H, W), in [-1, 1], or one (N, 1 or 3, H, W).
+        known: Descriptors by picture. Equal pictures are described once, at 0.4 s each; a dictionary that is given to
+            several calls lets them share what they have found.
 
     Raises:
         ImportError: If dlib or its models are missing.
@@ -209,13 +212,17 @@ def face_descriptors(images: Iterable[Tensor]) -> Tensor:
     landmarks = dlib.shape_predictor(os.path.join(folder, "shape_predictor_5_face_landmarks.dat"))
     network = dlib.face_recognition_model_v1(os.path.join(folder, "dlib_face_recognition_resnet_model_v1.dat"))
     box = dlib.rectangle(*_FACE_BOX)
+    known = {} if known is None else known
     descriptors = []
     for tensor in images:
         image = to_image(tensor).convert("RGB")
         if image.size != _FACE_SIZE:
             image = image.resize(_FACE_SIZE, Image.Resampling.BICUBIC)
-        pixels = np.array(image)
-        descriptors.append(list(network.compute_face_descriptor(pixels, landmarks(pixels, box), _FACE_JITTERS)))
+        key = image.tobytes()
+        if key not in known:
+            pixels = np.array(image)
+            known[key] = list(network.compute_face_descriptor(pixels, landmarks(pixels, box), _FACE_JITTERS))
+        descriptors.append(known[key])
     return torch.tensor(descriptors, dtype=torch.float64).view(-1, 128)
 
 
@@ -272,14 +279,15 @@ def percentile_interval(resampled: Tensor, *, confidence: float = 0.95) -> tuple
     return low, high
 
 
-def _comparable(fake: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+def _comparable_levels(fake: Tensor, target: Tensor, *, on_luma: bool) -> tuple[Tensor, Tensor]:
+    """Both on the levels of a file, 0.0 to 255.0; their luma, which may lie between two levels, where one is grey."""
     if fake.shape[0] != target.shape[0] or fake.shape[2:] != target.shape[2:]:
-        raise ValueError(
-            f"fake and target must agree in number and size, got {tuple(fake.shape)} and {tuple(target.shape)}"
-        )
+        shapes = f"{tuple(fake.shape)} and {tuple(target.shape)}"
+        raise ValueError(f"fake and target must agree in number and size, got {shapes}")
     if min(fake.shape[2:]) < 16:
         raise ValueError(f"pictures must have at least 16 pixels a side, got {fake.shape[3]} x {fake.shape[2]}")
-    return (fake, target) if fake.shape[1] == target.shape[1] else (luma(fake), luma(target))
+    fake, target = as_levels(fake), as_levels(target)
+    return (luma(fake), luma(target)) if on_luma or fake.shape[1] != target.shape[1] else (fake, target)
 
 
 def _require_two(*sets: Tensor) -> None:

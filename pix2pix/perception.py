@@ -67,7 +67,7 @@ class PerceptualNetwork(nn.Module):
         return map_distance(fake_maps, target_maps)
 
     def _look(self, images: Tensor, *, last_block: int) -> tuple[list[Tensor], Tensor]:
-        x = images.add(1).div(2)
+        x = images.float().add(1).div(2)  # the antialiased resize below knows no bfloat16
         if x.shape[-2:] != self.image_size:
             x = F.interpolate(x, self.image_size, mode="bilinear", antialias=True)
         x = ((x - self.mean) / self.std).contiguous(memory_format=torch.channels_last)  # grey broadcasts to three

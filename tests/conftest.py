@@ -6,7 +6,6 @@ before any test module is: neither this process nor one it starts can reach anot
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,10 +34,13 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 
+def pytest_unconfigure() -> None:
+    _server.stop()
+
+
 @pytest.fixture(scope="session")
-def _running_hub() -> Iterator[HubServer]:
-    with _server:
-        yield _server
+def _running_hub() -> HubServer:
+    return _server.start()
 
 
 @pytest.fixture

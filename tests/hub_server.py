@@ -222,7 +222,7 @@ class HubServer:
 
         Args:
             count: How many requests fail; later ones are served again.
-            status: The HTTP status, or None to cut the connection in mid-answer.
+            status: The HTTP status; or None to do what is asked, and cut the connection in the middle of the answer.
             path_contains: Only requests to such paths count.
             method: Only requests with this method count.
             headers: Sent along, `{"Retry-After": "0"}` for instance.
@@ -265,8 +265,15 @@ class _Faulty:
             await JSONResponse({"error": "as asked"}, fault.status, headers=fault.headers)(scope, receive, logged)
         else:
             self.server.requests.append(RequestLine(scope["method"], path, 0))
-            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]})
-            await send({"type": "http.response.body", "body": b"half", "more_body": False})
+            messages: list[dict] = []
+
+            async def collect(message: dict) -> None:
+                messages.append(message)
+
+            await self.app(scope, receive, collect)
+            body = b"".join(message.get("body", b"") for message in messages)
+            await send(messages[0])
+            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
 
     def _next_fault(self, method: str, path: str) -> Fault | None:
         for fault in self.server.faults:
@@ -513,7 +520,7 @@ def _application(server: HubServer) -> FastAPI:
         for wanted in (await request.json())["objects"]:
             answer: dict[str, Any] = {"oid": wanted["oid"], "size": wanted["size"], "authenticated": True}
             if wanted["oid"] not in server.objects:
-                server.keys[wanted["oid"]] = secrets.token_hex()
+                server.keys.setdefault(wanted["oid"], secrets.token_hex())  # two files may share their content
                 answer["actions"] = {
                     "upload": {"href": f"{server.endpoint}/storage/{wanted['oid']}?key={server.keys[wanted['oid']]}"},
                     "verify": {"href": f"{server.endpoint}/storage-verify"},

@@ -88,6 +88,13 @@ def test_every_revision_keeps_its_content(hub, api):
     assert [commit.commit_id for commit in api.list_repo_commits("artist/model")][:2] == shas[::-1]
 
 
+def test_two_files_may_share_their_content(hub, api, tmp_path):
+    folder = write(tmp_path, a__model_dot_safetensors=b"abc", b__model_dot_safetensors=b"abc")
+    api.create_repo("artist/model")
+    api.upload_folder(repo_id="artist/model", folder_path=folder)
+    assert [hub.files("artist/model")[f"{name}/model.safetensors"] for name in "ab"] == [b"abc", b"abc"]
+
+
 def test_an_unchanged_file_makes_no_commit(hub, api, tmp_path):
     folder = write(tmp_path, model_dot_bin=b"\0" * 100, note_dot_txt=b"hello")
     api.create_repo("artist/model")
@@ -239,6 +246,15 @@ def test_a_cut_connection_is_an_error_of_the_connection(hub, api):
     hub.fail_next(1, None, path_contains="/api/models")
     with pytest.raises(httpx.TransportError):
         api.model_info("artist/model")
+
+
+def test_a_download_that_is_cut_in_the_middle_is_fetched_again(hub, api):
+    content = os.urandom(200_000)
+    api.create_repo("artist/model")
+    api.upload_file(path_or_fileobj=content, path_in_repo="weights.bin", repo_id="artist/model")
+    hub.fail_next(1, None, path_contains="weights.bin", method="GET")
+    assert Path(hf_hub_download("artist/model", "weights.bin")).read_bytes() == content
+    assert [line.status for line in hub.requests if line.method == "GET" and "weights.bin" in line.path] == [0, 200]
 
 
 def test_a_data_set_with_pictures_goes_up_and_comes_down_by_revision(hub, tmp_path):

@@ -1,0 +1,96 @@
+import os
+import subprocess
+import sys
+
+import pytest
+
+from pix2pix.files import require_writable, whole_file, whole_folder, write_text
+
+
+def content(folder):
+    return {path.relative_to(folder).as_posix(): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path):
+    target = tmp_path / "new" / "a.txt"
+    with whole_file(target) as temporary:
+        temporary.write_text("x")
+        assert temporary.suffix == ".txt"
+        assert temporary.name.startswith(".")
+        assert not target.exists()
+    assert content(tmp_path) == {"new/a.txt": "x"}
+
+
+def interrupted(whole, target, error):
+    with whole(target) as temporary:
+        (temporary / "half.txt" if temporary.is_dir() else temporary).write_text("half")
+        raise error
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_an_interrupted_file_leaves_the_old_version_and_nothing_else(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(error):
+        interrupted(whole_file, tmp_path / "a.txt", error)
+    assert content(tmp_path) == {"a.txt": "old"}
+
+
+def test_a_file_that_was_not_written_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
+        pass
+    assert content(tmp_path) == {}
+
+
+def test_a_folder_replaces_the_old_one_completely(tmp_path):
+    target = tmp_path / "run"
+    for name in ("first", "second"):
+        with whole_folder(target) as temporary:
+            (temporary / "deep").mkdir()
+            (temporary / "deep" / f"{name}.txt").write_text(name)
+    assert content(tmp_path) == {"run/deep/second.txt": "second"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+def test_an_interrupted_folder_leaves_the_old_version_and_nothing_else(tmp_path, error):
+    target = tmp_path / "run"
+    with pytest.raises(error):
+        interrupted(whole_folder, target, error)
+    assert list(tmp_path.iterdir()) == []
+    with whole_folder(target) as temporary:
+        (temporary / "a.txt").write_text("old")
+    with pytest.raises(error):
+        interrupted(whole_folder, target, error)
+    assert content(tmp_path) == {"run/a.txt": "old"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
+
+
+def test_a_killed_process_leaves_the_old_version(tmp_path):
+    (tmp_path / "a.txt").write_text("old")
+    program = (
+        "import os, sys\nfrom pix2pix.files import whole_file\n"
+        "with whole_file(sys.argv[1]) as temporary:\n    temporary.write_text('half')\n    os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, tmp_path / "a.txt"], env=os.environ)
+    assert done.returncode == -9
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir() if not entry.name.startswith(".")] == ["a.txt"]
+
+
+def test_text_is_utf_8(tmp_path):
+    write_text(tmp_path / "a.txt", "naïve 顔\n")
+    assert (tmp_path / "a.txt").read_bytes() == "naïve 顔\n".encode()
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path):
+    assert require_writable(tmp_path / "a" / "b", name="--output") == tmp_path / "a" / "b"
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_and_nothing_is_left(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match=r"--output '.*file/sub' cannot be written to \(Not a directory\); choose"):
+        require_writable(tmp_path / "file" / "sub", name="--output")
+    with pytest.raises(ValueError, match="--output '/proc/nowhere/deep' cannot be written to"):
+        require_writable("/proc/nowhere/deep", name="--output")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,490 @@
+"""Model cards and the way to the Hub, against the Hub on loopback."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.errors import HfHubHTTPError
+from PIL import Image
+
+from pix2pix import hub as pix2pix_hub
+from pix2pix.generator import ModelError, UNetGenerator
+from pix2pix.hub import HubError, Pusher, directions_in, model_card, push, write_card
+from pix2pix.inference import Translator
+
+ARGUMENTS = {
+    "preset": "lite",
+    "dataset": None,
+    "columns": ["photo", "sketch"],
+    "train_pairs": 45,
+    "validation_pairs": 5,
+    "seed": 7,
+    "batch_size": 4,
+    "learning_rate": 2e-4,
+    "l1_weight": 20.0,
+    "adversarial": "least-squares",
+    "conditional": True,
+    "max_minutes": None,
+    "planned_epochs": 12,
+    "output_dir": "/home/somebody/secret-place",
+    "report_to": "tensorboard",
+}
+FLOORS = {"mean_picture": {"mae": 30.0, "fsim": 0.6}, "input": {"mae": 60.0, "fsim": 0.5}}
+
+
+def generator(seed: int = 0) -> UNetGenerator:
+    torch.manual_seed(seed)
+    return UNetGenerator(3, 1, base_channels=4, max_channels=8, num_downsamples=3, image_size=(25, 20))
+
+
+def validation(epoch: int, direction: str, *, mae: float, best: bool) -> dict:
+    scores = {"mae": mae, "psnr": 15.0, "ssim": 0.5, "fsim": 0.7}
+    return {"kind": "validation", "epoch": epoch, "step": epoch, "direction": direction, **scores, "best": best}
+
+
+def model_folder(folder: Path, *directions: str, seed: int = 0) -> Path:
+    for direction in directions or ("photo2sketch", "sketch2photo"):
+        generator(seed).save_pretrained(folder / direction)
+    return folder
+
+
+def run_folder(folder: Path, **arguments: object) -> Path:
+    """What a training leaves behind, with all that must stay at home."""
+    model_folder(folder)
+    model_folder(folder / "last", seed=1)
+    (folder / "arguments.json").write_text(json.dumps({**ARGUMENTS, **arguments}))
+    lines = [{"kind": "train", "epoch": 9, "step": 99, "direction": "photo2sketch", "loss_d": 0.5}]
+    for direction in ("photo2sketch", "sketch2photo"):
+        lines.append({"kind": "floors", "direction": direction, **FLOORS})
+        for epoch, mae, best in ((3, 25.04, True), (6, 21.04, True), (9, 23.04, False)):
+            lines.append(validation(epoch, direction, mae=mae, best=best))
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"kind": "val')
+    Image.new("RGB", (8, 8)).save(folder / "grid.png")
+    Image.new("RGB", (8, 8)).save(folder / "curves.png")
+    (folder / "state" / "epoch_0009").mkdir(parents=True)
+    (folder / "state" / "epoch_0009" / "model.safetensors").write_bytes(b"state")
+    (folder / "logs").mkdir()
+    (folder / "logs" / "events").write_bytes(b"log")
+    return folder
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Retries come at once: no test waits for a fault to pass."""
+    monkeypatch.setattr(pix2pix_hub, "FIRST_WAIT", 0.0)
+
+
+# --- the card
+
+
+def test_the_card_says_what_a_user_must_know(tmp_path):
+    text = str(model_card(run_folder(tmp_path), "artist/model"))
+    for words in (
+        'Translator.from_pretrained("artist/model", "photo2sketch")',
+        "python -m pix2pix.translate --model artist/model",
+        "PIX2PIX_MODEL=artist/model python space/app.py",
+        "45 pairs to train on and 5 of other people to validate on",
+        "Trained for 9 epochs of 12 planned.",
+        "| `--seed` | 7 |",
+        "| `--conditional` | yes |",
+        "trained at 20 x 25 pixels (width x height), colour to grey",
+        f"{sum(w.numel() for w in generator().parameters()):,} parameters",
+        "![Pictures of people held out of training, with the translations](grid.png)",
+        "(curves.png)",
+        "Not for identification of people",
+    ):
+        assert words in text
+    for word in ("secret-place", "tensorboard", "max-minutes"):
+        assert word not in text
+
+
+def test_the_code_in_the_card_runs_as_it_stands(hub, tmp_path):
+    push(model_folder(tmp_path / "run"), "artist/model")
+    text = ModelCard.load("artist/model").text
+    code = text.split("```python\n")[1].split("```")[0]
+    Image.new("RGB", (30, 40), "tan").save(tmp_path / "photo.jpg")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert Image.open(tmp_path / "translated.png").size == (30, 40)
+
+
+def test_the_card_shows_the_best_epoch_beside_the_floors(tmp_path):
+    text = str(model_card(run_folder(tmp_path)))
+    table = text.split("`sketch2photo`, validation")[1].split("\n\n")[1].splitlines()
+    assert "epoch 6" in text
+    assert table == [
+        "| | MAE (0 to 255) ↓ | PSNR (dB) ↑ | SSIM ↑ | FSIM ↑ |",
+        "|---|---|---|---|---|",
+        "| this model | 21.0 | 15.0 | 0.500 | 0.700 |",
+        "| floor: the mean training picture | 30.0 | – | – | 0.600 |",
+        "| floor: the input itself | 60.0 | – | – | 0.500 |",
+    ]
+
+
+def test_scores_become_a_model_index_that_the_client_reads_back(tmp_path):
+    record = {"direction": "photo2sketch", "split": "test", "n": 100, "mean": {"fsim": 0.73456, "new": 2.0}}
+    record |= {"floors": {**FLOORS, "another_person": None}, "interval": {"fsim": [0.71, 0.75], "new": None}}
+    record |= {"dataset": "/home/somebody/cuhk"}
+    file = tmp_path / "scores.json"
+    file.write_text(json.dumps(record))
+    card = model_card(run_folder(tmp_path / "run"), "artist/model", scores=[file])
+    assert "| this model | 0.735 [0.710, 0.750] | 2.0000 |" in str(card)
+    assert "`photo2sketch`, test (100 pictures of cuhk)" in str(card)
+    again = ModelCard(str(card))
+    assert {(r.dataset_split, r.dataset_name) for r in again.data.eval_results} == {
+        ("validation", "drawn faces"),
+        ("test", "cuhk"),
+    }
+    assert "/home" not in str(card)
+    results = {(r.dataset_config, r.dataset_split, r.metric_type): r.metric_value for r in again.data.eval_results}
+    assert results["photo2sketch", "test", "fsim"] == 0.7346
+    assert results["sketch2photo", "validation", "mae"] == 21.04
+    assert again.data.model_name == "model"
+    assert len(results) == 10
+
+
+def test_scores_in_the_folder_are_taken_and_missing_keys_forgiven(tmp_path):
+    folder = model_folder(tmp_path, "photo2sketch")
+    (folder / "scores").mkdir()
+    (folder / "scores" / "photo2sketch.json").write_text(
+        json.dumps({"mean": {"mae": 20, "psnr": None, "kid": float("nan")}})
+    )
+    text = str(model_card(folder))
+    assert "| | MAE (0 to 255) ↓ |\n|---|---|\n| this model | 20.0 |" in text
+    assert "number of pictures not stated" in text
+
+
+def test_a_folder_made_by_hand_gets_a_card_that_claims_nothing(tmp_path):
+    text = str(model_card(model_folder(tmp_path, "sketch2photo")))
+    assert "An image translator for faces" in text
+    assert "`sketch2photo` paints" in text
+    assert "photo2sketch" not in text
+    assert "None have been measured yet." in text
+    assert "its terms are unknown" in text
+    assert "does not say how it was trained" in text
+    assert "grid.png" not in text
+    assert "model-index" not in text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "license", "datasets", "words"),
+    [
+        (None, "apache-2.0", None, "show no person"),
+        (
+            "somebody/faces",
+            "other",
+            ["somebody/faces"],
+            "(https://huggingface.co/datasets/somebody/faces), revision `v1`",
+        ),
+        ("/home/somebody/private/pairs", "other", None, "A local folder of pairs, `pairs`."),
+    ],
+)
+def test_the_licence_follows_the_data(tmp_path, dataset, license, datasets, words):
+    card = model_card(run_folder(tmp_path, dataset=dataset, dataset_revision="v1", columns=["colour", "drawing"]))
+    assert (card.data.license, card.data.datasets) == (license, datasets)
+    assert card.data.library_name == "pix2pix"
+    assert {"pix2pix", "image-to-image"} <= set(card.data.tags)
+    assert words in str(card)
+    assert ("are not known to this card" in str(card)) == (dataset is not None)
+    assert "/home" not in str(card)
+
+
+def test_a_written_card_is_renewed_until_somebody_edits_it(tmp_path):
+    folder = run_folder(tmp_path)
+    path = write_card(folder, "artist/model")
+    first = path.read_text()
+    (folder / "arguments.json").write_text(json.dumps({**ARGUMENTS, "seed": 8}))
+    assert "| `--seed` | 8 |" in write_card(folder, "artist/model").read_text() != first
+    path.write_text("# My own words\n")
+    assert write_card(folder, "artist/model").read_text() == "# My own words\n"
+    with pytest.raises(HubError, match="is not the card that"):
+        write_card(folder, "artist/model", scores=["scores.json"])
+
+
+def test_the_card_of_a_pulled_model_keeps_its_scores(hub, tmp_path):
+    push(run_folder(tmp_path / "run"), "artist/model")
+    pulled = Path(HfApi().snapshot_download("artist/model", local_dir=tmp_path / "pulled"))
+    before = (pulled / "README.md").read_text()
+    assert "| this model | 21.0 |" in write_card(pulled, "artist/copy").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda f: (f / "photo2sketch" / "config.json").unlink(),
+            "has photo2sketch/model.safetensors but no photo2sketch/c",
+        ),
+        (lambda f: (f / "photo2sketch" / "model.safetensors").write_bytes(b"x" * 99), "is damaged"),
+        (lambda f: (f / "arguments.json").write_text("{"), "arguments.json' is not JSON"),
+        (lambda f: (f / "arguments.json").write_text("[]"), "must hold an object, got a list"),
+    ],
+)
+def test_a_damaged_folder_is_named(tmp_path, spoil, message):
+    spoil(run_folder(tmp_path))
+    with pytest.raises(HubError, match=message):
+        model_card(tmp_path)
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(HubError, match="holds neither photo2sketch/ nor sketch2photo/"):
+        directions_in(tmp_path)
+    with pytest.raises(HubError, match="is not a folder"):
+        directions_in(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("content", ['{"mean": {"mae": 1}}', '{"direction": "photo2sketch"}', "nonsense"])
+def test_a_file_that_holds_no_scores_is_named(tmp_path, content):
+    file = tmp_path / "mine.json"
+    file.write_text(content)
+    with pytest.raises(HubError, match=r"mine\.json"):
+        model_card(model_folder(tmp_path / "run"), scores=[file])
+
+
+# --- the way to the Hub
+
+
+def test_a_push_takes_the_model_and_leaves_the_rest(hub, tmp_path):
+    folder = run_folder(tmp_path)
+    commit = push(folder, "artist/model", private=True, message="First")
+    files = hub.files("artist/model")
+    assert set(files) == {
+        ".gitattributes",
+        "README.md",
+        "curves.png",
+        "grid.png",
+        "photo2sketch/config.json",
+        "photo2sketch/model.safetensors",
+        "sketch2photo/config.json",
+        "sketch2photo/model.safetensors",
+    }
+    for name in files.keys() - {".gitattributes", "README.md"}:
+        assert files[name] == (folder / name).read_bytes()
+    assert not (folder / "README.md").exists()
+    info = HfApi().model_info("artist/model")
+    assert info.sha == commit.oid
+    assert info.private
+    assert (info.pipeline_tag, info.library_name) == ("image-to-image", "pix2pix")
+    assert HfApi().list_repo_commits("artist/model")[0].title == "First"
+
+
+def test_what_was_pushed_is_pulled_by_revision(hub, tmp_path):
+    first = push(model_folder(tmp_path / "a", seed=1), "artist/model")
+    push(model_folder(tmp_path / "b", seed=2), "artist/model")
+    push(model_folder(tmp_path / "c", seed=3), "artist/model", revision="wip")
+    source = torch.rand(1, 3, 25, 20) * 2 - 1
+    for revision, seed in ((first.oid, 1), (None, 2), ("main", 2), ("wip", 3)):
+        pulled = UNetGenerator.from_pretrained("artist/model", subfolder="sketch2photo", revision=revision)
+        assert torch.equal(pulled(source), generator(seed).eval()(source))
+    picture = Image.effect_noise((40, 50), 60)
+    theirs = Translator.from_pretrained("artist/model", "sketch2photo", "cpu", revision=first.oid)(picture)
+    ours = Translator.from_pretrained(tmp_path / "a", "sketch2photo", "cpu")(picture)
+    assert theirs.tobytes() == ours.tobytes()
+    with pytest.raises(ModelError, match="has no revision 'gone'"):
+        UNetGenerator.from_pretrained("artist/model", subfolder="sketch2photo", revision="gone")
+
+
+def test_pushing_the_same_again_makes_no_commit(hub, tmp_path):
+    folder = run_folder(tmp_path)
+    assert push(folder, "artist/model").oid == push(folder, "artist/model").oid
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/api/repos/create", 503), ("/auth-check/write", 429), ("/commit/", 500), ("/api/whoami-v2", None)],
+)
+def test_a_passing_fault_is_retried(hub, tmp_path, impatient, path, status):
+    folder = model_folder(tmp_path)
+    hub.fail_next(2, status, path_contains=path)
+    push(folder, "artist/model")
+    assert [line.status for line in hub.requests if path in line.path] == [status or 0] * 2 + [200]
+    assert "photo2sketch/model.safetensors" in hub.files("artist/model")
+
+
+def test_a_commit_whose_answer_was_lost_is_not_made_twice(hub, tmp_path, impatient):
+    folder = model_folder(tmp_path)
+    hub.fail_next(1, None, path_contains="/commit/")
+    commit = push(folder, "artist/model")
+    assert [line.status for line in hub.requests if "/commit/" in line.path] == [0]
+    assert commit.oid == HfApi().list_repo_commits("artist/model")[0].commit_id
+    assert len(HfApi().list_repo_commits("artist/model")) == 2
+
+
+def test_a_fault_that_stays_ends_after_a_bounded_number_of_tries(hub, tmp_path, impatient):
+    hub.fail_next(99, 503, path_contains="/commit/")
+    with pytest.raises(HubError, match=r"the Hub is in trouble \(503\), also after 5 tries"):
+        push(model_folder(tmp_path), "artist/model")
+    assert len([line for line in hub.requests if "/commit/" in line.path]) == 5
+
+
+def test_a_refusal_is_not_retried(hub, tmp_path):
+    hub.fail_next(9, 400, path_contains="/commit/")
+    with pytest.raises(HubError, match=r"refused artist/model \(400: as asked\)"):
+        push(model_folder(tmp_path), "artist/model")
+    assert len([line for line in hub.requests if "/commit/" in line.path]) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "attempt", "wait"),
+    [({}, 0, 1), ({}, 3, 8), ({}, 30, 120), ({"Retry-After": "7"}, 0, 7), ({"Retry-After": "86400"}, 0, 120)],
+)
+def test_the_wait_grows_or_is_the_one_asked_for_within_bounds(hub, headers, attempt, wait):
+    hub.fail_next(1, 429, headers=headers)
+    with pytest.raises(HfHubHTTPError) as caught:
+        HfApi().model_info("artist/model")
+    assert pix2pix_hub._wait_before_retry(caught.value, attempt) == wait
+
+
+def refused(hub, folder: Path, **options: object) -> str:
+    with pytest.raises(HubError) as caught:
+        push(folder, **{"repo_id": "artist/model", **options})
+    assert not [line for line in hub.writes() if "/commit/" in line.path or "/storage/" in line.path]
+    assert "\n" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    return str(caught.value)
+
+
+def test_each_refusal_is_one_sentence_with_a_remedy(hub, tmp_path, monkeypatch):
+    folder = model_folder(tmp_path)
+    assert "the Hub refused the token (401); log in with `hf auth login`" in refused(hub, folder, token="hf_wrongwrong")
+    stranger, reader = hub.add_user("stranger"), hub.add_user("artist", read_only=True)
+    for token in (stranger, reader):
+        assert "the token may not write to artist/model (403)" in refused(hub, folder, token=token)
+    HfApi().create_repo("artist/model")
+    for token in (stranger, reader):
+        assert "the token may not write to artist/model (403)" in refused(hub, folder, token=token)
+    assert "exists and is public; make it private" in refused(hub, folder, private=True)
+    HfApi().create_repo("artist/secret", private=True)
+    assert "(403)" in refused(hub, folder, repo_id="artist/secret", token=stranger)
+    for repo_id in ("model", "a/b/c", "artist/mo del", ""):
+        assert "must be USER/NAME" in refused(hub, folder, repo_id=repo_id)
+    monkeypatch.delenv("HF_TOKEN")
+    assert "there is no Hub token; log in" in refused(hub, folder)
+
+
+@pytest.mark.parametrize("token", ["hf_broken\nline1234567", "hf_späße1234567", " ", "hf_with blank1234"])
+def test_a_token_is_never_told(hub, tmp_path, token, caplog, capfd):
+    with pytest.raises(HubError, match="holds characters that no token has") as caught:
+        push(model_folder(tmp_path), "artist/model", token=token)
+    told = f"{caught.getrepr(chain=True, style='native')}"
+    assert "1234" not in str(caught.value) + caplog.text + "".join(capfd.readouterr())
+    assert "During handling" not in told
+
+
+def test_a_server_that_repeats_the_token_does_not_get_it_into_the_message(hub):
+    api = HfApi(token=hub.token)
+    shown = pix2pix_hub._without_token(f"bad header {hub.token} and hf_abcdefghijk", api)
+    assert shown == "bad header (token) and (token)"
+
+
+def test_a_token_with_a_line_end_from_a_file_works(hub, tmp_path, monkeypatch):
+    monkeypatch.delenv("HF_TOKEN")
+    assert push(model_folder(tmp_path), "artist/model", token=hub.token + "\n").oid
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [({"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"), ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set")],
+)
+def test_without_a_way_to_the_hub_the_error_says_so(hub, tmp_path, environment, words):
+    model_folder(tmp_path / "run")
+    code = "import pix2pix.hub as h; h.FIRST_WAIT = 0\ntry: h.push('run', 'me/model')\nexcept h.HubError as e: print(e)"
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert words in answer.stdout
+    assert len(answer.stdout.splitlines()) == 1
+
+
+# --- pushing while training
+
+
+def test_the_pusher_checks_before_training(hub, tmp_path):
+    folder = tmp_path / "run"  # not there yet: training has not begun
+    assert Pusher(folder, "artist/model", private=True).check() == f"{hub.endpoint}/artist/model"
+    assert hub.repo("artist/model").private
+    with pytest.raises(HubError, match="401"):
+        Pusher(folder, "artist/other", token="hf_wrongwrong").check()
+    with pytest.raises(HubError, match="403"):
+        Pusher(folder, "somebody/model").check()
+
+
+def test_the_pusher_uploads_what_the_folder_held_when_it_was_asked(hub, tmp_path, monkeypatch):
+    folder, weights = model_folder(tmp_path, seed=1), Path("photo2sketch", "model.safetensors")
+    first = (folder / weights).read_bytes()
+    pusher = Pusher(folder, "artist/model")
+    pusher.check()
+    may_go, is_there = threading.Event(), threading.Event()
+    upload = pix2pix_hub._upload
+
+    def held(*arguments):
+        is_there.set()
+        assert may_go.wait(60)
+        return upload(*arguments)
+
+    monkeypatch.setattr(pix2pix_hub, "_upload", held)
+    pusher.start("epoch 1")
+    assert is_there.wait(60)
+    for epoch in (2, 3):  # asked for while the first is under way: only the newest follows
+        model_folder(folder, seed=epoch)
+        pusher.start(f"epoch {epoch}")
+    model_folder(folder, seed=4)
+    may_go.set()
+    assert pusher.finish("end") is None
+    commits = HfApi().list_repo_commits("artist/model")
+    titles = [commit.title for commit in commits]
+    assert titles[0] == "end"
+    assert titles[-2:] == ["epoch 1", "initial commit"]
+    assert "epoch 2" not in titles
+    assert hub.files("artist/model", revision=commits[-2].commit_id)[weights.as_posix()] == first
+    assert hub.files("artist/model")[weights.as_posix()] == (folder / weights).read_bytes() != first
+
+
+def test_a_failed_push_is_a_warning_with_the_command_to_repeat(hub, tmp_path, impatient, caplog):
+    folder = model_folder(tmp_path / "my run")
+    pusher = Pusher(folder, "artist/model", private=True)
+    pusher.check()
+    hub.fail_next(10, 503, path_contains="/commit/")
+    with caplog.at_level(logging.WARNING, logger="pix2pix"):
+        pusher.start("epoch 1")
+        warning = pusher.finish("end")
+    assert "the Hub is in trouble (503)" in warning
+    assert f"python -m pix2pix.publish --model '{folder}' --repo artist/model --private" in warning
+    assert "\n" not in warning
+    assert "push to artist/model failed" in caplog.text
+    assert hub.token not in warning + caplog.text
+    hub.faults.clear()
+    assert pusher.finish("end") is None
+    assert "sketch2photo/config.json" in hub.files("artist/model")
+
+
+def test_a_folder_that_cannot_be_pushed_does_not_raise_either(hub, tmp_path, caplog):
+    pusher = Pusher(tmp_path, "artist/model")
+    pusher.start("epoch 1")
+    assert "holds neither photo2sketch/ nor sketch2photo/" in caplog.text
+    assert "holds neither photo2sketch/ nor sketch2photo/" in pusher.finish("end")
+
+
+def test_nothing_is_left_in_the_temporary_folder(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    folder = run_folder(tmp_path / "run")
+    pusher = Pusher(folder, "artist/model")
+    pusher.check()
+    for epoch in range(3):
+        pusher.start(f"epoch {epoch}")
+    assert pusher.finish("end") is None
+    (folder / "arguments.json").write_text("{")
+    assert "is not JSON" in pusher.finish("end")
+    assert not list((tmp_path / "temporary").iterdir())

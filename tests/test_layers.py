@@ -1,0 +1,49 @@
+import pytest
+import torch
+from torch import nn
+
+from pix2pix.layers import dropping_out, evaluating, initialise, norm, pad_to_even
+
+
+def test_initialise_draws_weights_and_clears_biases():
+    network = nn.Sequential(nn.Conv2d(64, 64, 4), nn.ConvTranspose2d(64, 64, 4))
+    initialise(network)
+    for layer in network:
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
+        assert not layer.bias.any()
+
+
+def test_norm_is_per_picture_and_channel_without_parameters():
+    layer = norm(3)
+    x = torch.randn(2, 3, 8, 8) * torch.tensor([1.0, 10.0]).view(2, 1, 1, 1) + 5
+    y = layer(x)
+    assert list(layer.parameters()) == []
+    assert list(layer.buffers()) == []
+    assert torch.allclose(y.mean((2, 3)), torch.zeros(2, 3), atol=1e-5)
+    assert torch.allclose(y.var((2, 3), correction=0), torch.ones(2, 3), atol=1e-3)
+
+
+def test_pad_to_even_repeats_the_last_row_and_column():
+    x = torch.arange(9.0).view(1, 1, 3, 3)
+    padded = pad_to_even(x)
+    assert padded.shape == (1, 1, 4, 4)
+    assert torch.equal(padded[..., 3, :3], x[..., 2, :])
+    assert torch.equal(padded[..., :3, 3], x[..., :, 2])
+    assert pad_to_even(padded) is padded
+
+
+@pytest.mark.parametrize("was_training", [True, False])
+def test_evaluating_gives_the_mode_back_even_after_an_error(was_training):
+    network = nn.Dropout().train(was_training)
+    with pytest.raises(KeyError), evaluating(network):
+        assert not network.training
+        raise KeyError
+    assert network.training is was_training
+
+
+def test_dropping_out_wakes_the_dropout_alone():
+    network = nn.Sequential(nn.Dropout(), nn.BatchNorm2d(3)).eval()
+    with dropping_out(network):
+        assert network[0].training
+        assert not network[1].training
+    assert not network[0].training
