@@ -139,9 +139,7 @@ def floor_pictures(source, target) -> dict[str, Any]:
     """
     from pix2pix.metrics import another_person, mean_picture
 
-    channels = target.shape[1]
-    untranslated = source.mean(1, keepdim=True) if channels == 1 else source.expand(-1, channels, -1, -1)
-    floors = {"mean_picture": mean_picture(target).expand_as(target), "input": untranslated}
+    floors = {"mean_picture": mean_picture(target).expand_as(target), "input": source}
     if len(target) > 1:
         floors["another_person"] = another_person(target)
     return floors
@@ -218,11 +216,10 @@ class Run:
         with self.accelerator.main_process_first():
             pairs = load_pairs(
                 args.dataset, split="train", columns=tuple(args.columns), layout=args.layout,
-                revision=args.dataset_revision, max_pixels=args.max_pixels,
+                revision=args.dataset_revision, max_pixels=args.max_pixels, max_pairs=args.max_pairs,
             )  # fmt: skip
-        if args.max_pairs:
-            pairs = pairs.select(range(min(args.max_pairs, len(pairs))))
-        self.train_pairs, self.validation_pairs = hold_out(pairs, fraction=args.validation_fraction)
+        train_pairs, validation_pairs = hold_out(pairs, fraction=args.validation_fraction)
+        args.train_pairs, args.validation_pairs = len(train_pairs), len(validation_pairs)
         if args.image_size is None:
             # Native pixels: no stretching and no invented detail. Larger pictures are brought down to 256 px.
             width, height = upright(pairs[0]["photo"]).size
@@ -234,10 +231,10 @@ class Run:
         jittered = tuple(round(side * args.jitter) for side in size)
         common = {"image_size": size, "channels": tuple(args.channels), "seed": args.seed}
         self.train_images = PairedImages(
-            self.train_pairs, jitter_size=jittered if args.jitter > 1 else None, mirror=args.mirror,
+            train_pairs, jitter_size=jittered if args.jitter > 1 else None, mirror=args.mirror,
             max_rotation=args.max_rotation, max_colour=args.max_colour, **common,
         )  # fmt: skip
-        self.validation_images = PairedImages(self.validation_pairs, jitter_size=None, mirror=False, **common)
+        self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
         self.sampler = EpochSampler(len(self.train_images), seed=args.seed)
         loader = DataLoader(
             self.train_images, batch_size=args.batch_size, sampler=self.sampler, num_workers=args.num_workers,
@@ -449,12 +446,13 @@ class Run:
         args = self.args
         million = sum(p.numel() for p in next(iter(self.generators.values())).parameters()) / 1e6
         self.say(
-            f"{len(self.train_pairs)} pairs to train, {len(self.validation_pairs)} held out, "
+            f"{args.train_pairs} pairs to train, {args.validation_pairs} held out, "
             f"{args.image_size[-1]} x {args.image_size[0]} px ({args.dataset or 'drawn faces'})"
         )
         self.say(
             f"preset {args.preset}: generator of {million:.1f} M parameters for {' and '.join(self.directions)}, "
-            f"{self.accelerator.num_processes} process(es) on {self.accelerator.device}, {self.accelerator.mixed_precision} precision"
+            f"{self.accelerator.num_processes} process(es) on {self.accelerator.device}, "
+            f"{self.accelerator.mixed_precision} precision"
         )
         self.say(f"run folder {self.folder}")
 
@@ -663,7 +661,11 @@ class Run:
             rate = self.optimizers_g[direction].param_groups[0]["lr"]
             line = {"kind": "train", "epoch": epoch, "step": self.step, "direction": direction}
             self.record({**line, **means, "learning_rate": rate})
-            shown |= {f"{name}_{direction[0]}": f"{means[key]:.2f}" for name, key in (("d", "loss_d"), ("g", "loss_g")) if key in means}
+            shown |= {
+                f"{name}_{direction[0]}": f"{means[key]:.2f}"
+                for name, key in (("d", "loss_d"), ("g", "loss_g"))
+                if key in means
+            }
         if shown:
             self.progress.set_postfix(epoch=epoch, **shown)
         self.sums, self.summed = {direction: {} for direction in self.directions}, 0
@@ -792,7 +794,7 @@ class Run:
     def finish(self, finished: bool) -> int:
         """Leave the run folder complete: last weights, curves, card, the final push; say what to do next."""
         from pix2pix.curves import draw_curves
-        from pix2pix.hub import model_card
+        from pix2pix.hub import write_card
 
         if not finished:
             name = signal.Signals(self.stop_signal).name
@@ -802,7 +804,7 @@ class Run:
             for direction in self.directions:
                 self.product(direction).save_pretrained(self.folder / "last" / direction)
             draw_curves(self.folder / "metrics.jsonl", self.folder / "curves.png")
-            model_card(self.folder, self.args.push_to_hub).save(self.folder / "README.md")
+            write_card(self.folder, self.args.push_to_hub)
             if self.pusher:
                 warning = self.pusher.finish(f"Epoch {self.epoch}")
                 self.say(f"warning: {warning}" if warning else f"pushed to {self.args.push_to_hub}")

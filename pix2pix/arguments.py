@@ -267,7 +267,8 @@ def complete(given: dict[str, Any], stored: dict[str, Any] | None = None) -> dic
             if name not in CHANGEABLE and value != stored.get(name):
                 flag = "--" + name.replace("_", "-")
                 raise ValueError(
-                    f"{flag} cannot change on resume: the run has {stored.get(name)}, got {value}; leave it out, or start a new run"
+                    f"{flag} cannot change on resume: the run has {stored.get(name)}, got {value}; "
+                    "leave it out, or start a new run"
                 )
         complete = {**DEFAULTS, **PRESETS[stored["preset"]], **stored, "resume": None, "eval_only": False, **given}
         if "num_epochs" in given or "max_minutes" in given:

@@ -1,7 +1,7 @@
 """Training state on disk: networks, optimizers and progress, whole or absent, without a pickle.
 
-A state is a folder `state/epoch_0007`: after seven epochs; `state/epoch_0007_step_00000012`: twelve batches into the eighth. It holds
-`networks.safetensors`, `optimizers.safetensors` and `progress.json`, and the best weights so far.
+A state is a folder: `state/epoch_0007` after seven epochs, `state/epoch_0007_step_00000012` twelve batches into the
+eighth. It holds `networks.safetensors`, `optimizers.safetensors`, `progress.json`, and the best weights so far.
 """
 
 import json
@@ -132,7 +132,9 @@ def load_state(
                         values[moment] = torch.empty_like(parameter).copy_(value)
     except (RuntimeError, KeyError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"state '{folder}' belongs to other networks ({reason}); resume with the run's own arguments") from error
+        raise ValueError(
+            f"state '{folder}' belongs to other networks ({reason}); resume with the run's own arguments"
+        ) from error
     return progress
 
 

@@ -29,7 +29,7 @@ def draw_curves(metrics: Path, output: Path) -> None:
             (drawn,) = axes.plot([line["step"] for line in points], [line[name] for line in points], label=direction)
             for line in lines:
                 if kind == "validation" and line["kind"] == "floors" and line["direction"] == direction:
-                    floors = [line[floor][name] for floor in ("mean_picture", "another_person") if name in line[floor]]
+                    floors = [line[floor][name] for floor in ("mean_picture", "another_person") if name in line.get(floor, {})]
                     best = max(floors) if name in ("psnr", "ssim", "fsim") else min(floors)
                     axes.axhline(best, linestyle=":", color=drawn.get_color(), linewidth=1)
         axes.set_title(f"{name} ({'training' if kind == 'train' else 'held out, floor dotted'})", fontsize=9)

@@ -353,8 +353,7 @@ def hold_out(pairs: datasets.Dataset, *, fraction: float = 0.1) -> tuple[dataset
     ranked = sorted(set(people), key=lambda person: hashlib.sha256(person.encode()).digest())
     if fraction > 0 and len(ranked) < 2:
         raise DataError(
-            f"validation fraction {fraction} needs at least two people, got {len(ranked)}; "
-            "add pairs, or give 0 to train on all"
+            f"validation fraction {fraction} needs at least two people, got {len(ranked)}; add pairs, or give 0 to train on all"
         )
     count = max(1, round(fraction * len(ranked))) if fraction > 0 else 0
     held = set(ranked[:count])
@@ -367,8 +366,7 @@ def channels_of(pairs: datasets.Dataset, columns: Sequence[str] = ("photo", "ske
     """How many channels the two sides need, 1 (grey) or 3 (colour), judged by the first 64 pairs."""
     first = pairs.select(range(min(64, len(pairs))))
     photo, sketch = (
-        1 if all(is_grey(_open(picture, column)) for picture in _stored(first, columns)[column]) else 3
-        for column in columns
+        1 if all(is_grey(_open(picture, column)) for picture in _stored(first, columns)[column]) else 3 for column in columns
     )
     return photo, sketch
 
@@ -552,9 +550,7 @@ def _folder_splits(root: Path, columns: Sequence[str]) -> dict[str, Callable[[],
         for side, column, other in zip(sides_of(folder), columns, reversed(sides_of(folder)), strict=True):
             if side is None:
                 there = ", ".join(entry.name for entry in _folders_in(folder))
-                raise DataError(
-                    f"'{folder}' has no folder '{_plural(column)}' beside '{other.name}'; folders there: {there}"
-                )
+                raise DataError(f"'{folder}' has no folder '{_plural(column)}' beside '{other.name}'; folders there: {there}")
             sides.append([(_label(_at(file), root=root), _at(file)) for file in _pictures_in(side)])
             if not sides[-1]:
                 raise DataError(f"'{side}' holds no pictures; their names must end in {', '.join(SUFFIXES)}")
@@ -635,9 +631,7 @@ def _side_by_side_splits(root: Path, columns: Sequence[str], max_pixels: int) ->
         rows = tuple(zip(good, stamps, people, names, strict=True))
         arguments = {"rows": rows, "halves": tuple(halves)}
         try:
-            pairs = (
-                datasets.Dataset.from_generator(_cut_pairs, features=FEATURES, gen_kwargs=arguments) if good else None
-            )
+            pairs = datasets.Dataset.from_generator(_cut_pairs, features=FEATURES, gen_kwargs=arguments) if good else None
         except (OSError, datasets.exceptions.DatasetGenerationError) as error:
             raise DataError(
                 f"the halves of the pictures in '{folder}' cannot be stored ({one_line(error.__cause__ or error)}); "
@@ -651,9 +645,7 @@ def _side_by_side_splits(root: Path, columns: Sequence[str], max_pixels: int) ->
     return {split: functools.partial(read, folder, split) for split, folder in folders.items()}
 
 
-def _cut_pairs(
-    rows: tuple[tuple[Path, tuple[int, int], str, str], ...], halves: tuple[str, str]
-) -> Iterator[dict[str, Any]]:
+def _cut_pairs(rows: tuple[tuple[Path, tuple[int, int], str, str], ...], halves: tuple[str, str]) -> Iterator[dict[str, Any]]:
     for file, _, person, name in rows:
         image = upright(_open(_at(file), str(file)))
         middle = image.width // 2

@@ -301,9 +301,7 @@ class _Strands(NamedTuple):
     outline: NDArray
 
 
-def _sheet(
-    rng: Generator, rails: Sequence[ArrayLike], count: int, *, wave: float = 0.0, untidy: float = 1.0
-) -> _Strands:
+def _sheet(rng: Generator, rails: Sequence[ArrayLike], count: int, *, wave: float = 0.0, untidy: float = 1.0) -> _Strands:
     """Comb hairs from the first of four rails to the last; the rails in between bend them.
 
     Each rail is a curve (M, 2); hair number t follows the cubic Bezier curve of the four rails' points at t.
@@ -504,9 +502,7 @@ class _Portrait:
         grid, rng = _grid(), self.rng
         colour = _on_path(_BACKGROUND, self.background_tone)
         glow = np.exp(-(((grid.x - 100 + 60 * self.lamp[0]) / 130) ** 2) - ((grid.y - 90) / 150) ** 2)
-        mottle = np.asarray(
-            Image.fromarray(rng.random((7, 6), dtype=np.float32)).resize(SIZE, Image.Resampling.BICUBIC)
-        )
+        mottle = np.asarray(Image.fromarray(rng.random((7, 6), dtype=np.float32)).resize(SIZE, Image.Resampling.BICUBIC))
         self.photo[:] = colour * (0.74 + 0.34 * glow + 0.07 * (mottle - 0.5))[..., None]
         # The pencil only hints at a dark background, around the head.
         near = np.exp(-(((grid.radius - 85) / 38) ** 2)) * _smoothstep(238, 190, grid.y)
@@ -858,9 +854,7 @@ class _Portrait:
         for side in (-1, 1):
             self._tint(100 + side * w * 0.46, y + 3.6, 2.5, 1.25, (0.42, 0.34, 0.32), 0.5)
             self._tint(100 + side * (w + 0.6), y, 1.3, 3.2, (0.84, 0.76, 0.74), 0.08)
-            wing = _spline(
-                self._side(side, [(w - 1, y - 5), (w + 1.2, y - 0.5), (w - 0.8, y + 3), (w * 0.62, y + 3)]), 14
-            )
+            wing = _spline(self._side(side, [(w - 1, y - 5), (w + 1.2, y - 0.5), (w - 0.8, y + 3), (w * 0.62, y + 3)]), 14)
             lines.stroke(wing, width=0.9, pressure=0.65, taper=0.25)
             nostril = _spline(self._side(side, [(w * 0.68, y + 3.6), (w * 0.45, y + 2.6), (w * 0.24, y + 4)]), 10)
             lines.stroke(nostril, width=1.4, pressure=0.9, taper=0.4)
@@ -1110,9 +1104,7 @@ class _Portrait:
         if style in ("bob", "bob with fringe"):
             end = rng.uniform(172, 198)
             curl_in = rng.uniform(-0.1, 0.12)
-            sides = [
-                curtain(side, centre, volume, end, (0.78 - curl_in) * w, (1.2 - curl_in) * w, 360) for side in (-1, 1)
-            ]
+            sides = [curtain(side, centre, volume, end, (0.78 - curl_in) * w, (1.2 - curl_in) * w, 360) for side in (-1, 1)]
             front = [*sides, fringe(rng.uniform(99, 105), 330)] if "fringe" in style else sides
             return [behind(volume, end - 3, 4, 260)], front
         if style in ("long", "long with fringe", "wavy"):

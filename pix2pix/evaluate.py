@@ -73,9 +73,7 @@ def parser() -> argparse.ArgumentParser:
     either = what.add_mutually_exclusive_group(required=True)
     either.add_argument("--model", metavar="ID_OR_DIR", help="Hub id (user/name) or run folder")
     either.add_argument("--predictions", type=Path, metavar="FOLDER", help="finished pictures, named as the pairs are")
-    what.add_argument(
-        "--compare", type=Path, metavar="FOLDER", help="other finished pictures: score the difference too"
-    )
+    what.add_argument("--compare", type=Path, metavar="FOLDER", help="other finished pictures: score the difference too")
     what.add_argument("--direction", choices=DIRECTIONS, default="photo2sketch", help="default: %(default)s")
     what.add_argument("--revision", help="branch, tag or commit of the model on the Hub")
 
@@ -83,9 +81,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument("--dataset", metavar="DATA", help="local folder or Hub id (default: the drawn faces)")
     data.add_argument("--split", default="test", help="default: %(default)s")
     data.add_argument("--dataset-revision", metavar="REVISION", help="branch, tag or commit of the data set on the Hub")
-    data.add_argument(
-        "--layout", default="auto", help="auto, folders, imagefolder, side-by-side or saved (default: auto)"
-    )
+    data.add_argument("--layout", default="auto", help="auto, folders, imagefolder, side-by-side or saved (default: auto)")
     data.add_argument(
         "--columns",
         nargs=2,
@@ -480,10 +476,7 @@ def _report(
 
 def _per_picture(names: Sequence[str], scores: SystemScores) -> dict[str, dict[str, float]]:
     columns = {metric: scores.values[metric].tolist() for metric in METRICS if metric in scores.values}
-    return {
-        name: {metric: _rounded(values[index]) for metric, values in columns.items()}
-        for index, name in enumerate(names)
-    }
+    return {name: {metric: _rounded(values[index]) for metric, values in columns.items()} for index, name in enumerate(names)}
 
 
 def _versions() -> dict[str, str]:

@@ -163,9 +163,7 @@ def put_back(image: Image.Image, portrait: Image.Image, alignment: Alignment, *,
     size = (box[2] - box[0], box[3] - box[1])
     coefficients = tuple(to_portrait.ravel())
     patch = portrait.transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BICUBIC)
-    mask = _soft_mask(portrait.size, feather).transform(
-        size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR
-    )
+    mask = _soft_mask(portrait.size, feather).transform(size, Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
     result.paste(patch, box, mask)
     return result
 

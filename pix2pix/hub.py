@@ -44,9 +44,7 @@ FIRST_WAIT = 1.0  # seconds; doubled after each try
 MAX_WAIT = 120.0  # seconds, also when the Hub asks for more
 FINISH_TIMEOUT = 900.0  # seconds that the end of a training waits for its last push
 
-_MARK = (
-    "<!-- Written by pix2pix.hub from the records of the run. Delete this line, and your own changes will be kept. -->"
-)
+_MARK = "<!-- Written by pix2pix.hub from the records of the run. Delete this line, and your own changes will be kept. -->"
 
 _PASSING = (408, 409, 412, 425, 429, 500, 502, 503, 504)  # 409, 412: somebody else's commit came in between
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN, with a token that may write"
@@ -242,9 +240,7 @@ def directions_in(folder: str | Path) -> list[str]:
         present = [name for name in MODEL_FILES if (folder / direction / name).is_file()]
         if len(present) == 1:
             missing = next(name for name in MODEL_FILES if name not in present)
-            raise HubError(
-                f"model '{folder}' has {direction}/{present[0]} but no {direction}/{missing}; both are needed"
-            )
+            raise HubError(f"model '{folder}' has {direction}/{present[0]} but no {direction}/{missing}; both are needed")
         if present:
             found.append(direction)
     if not found:
@@ -338,11 +334,7 @@ def _recipe(arguments: dict[str, Any], lines: list[dict[str, Any]]) -> str:
     start = arguments.get("init_from")
     if start:
         words.append(f"Started from the weights of {f'`{start}`' if _hub_id(start) else 'a local model'}.")
-    rows = [
-        f"| `--{key.replace('_', '-')}` | {_shown(arguments[key])} |"
-        for key in RECIPE
-        if arguments.get(key) is not None
-    ]
+    rows = [f"| `--{key.replace('_', '-')}` | {_shown(arguments[key])} |" for key in RECIPE if arguments.get(key) is not None]
     if rows:
         words.append("Both networks were optimised by Adam, with `accelerate launch train.py` and these arguments:")
     text = " ".join(words) or "The folder does not say how it was trained."
@@ -361,9 +353,7 @@ def _validation(lines: list[dict[str, Any]], networks: Iterable[str], dataset: A
         scored = [line for line in lines if line.get("kind") == "validation" and line.get("direction") == direction]
         if not scored:
             continue
-        best = ([line for line in scored if line.get("best")] or scored)[
-            -1
-        ]  # each line marked best beat the ones before
+        best = ([line for line in scored if line.get("best")] or scored)[-1]  # each line marked best beat the ones before
         floors = [line for line in lines if line.get("kind") == "floors" and line.get("direction") == direction]
         rows = {name: _numbers(row) for name, row in (floors[-1] if floors else {}).items() if isinstance(row, dict)}
         mean = {name: value for name, value in _numbers(best).items() if name in METRICS}
@@ -376,9 +366,7 @@ def _test(file: Path) -> _Scores:
     record = _read_json(file)
     direction = record.get("direction", file.stem)
     if direction not in DIRECTIONS or not isinstance(record.get("mean"), dict):
-        raise HubError(
-            f"scores '{file}' name no direction or no mean; give a file written by `python -m pix2pix.evaluate`"
-        )
+        raise HubError(f"scores '{file}' name no direction or no mean; give a file written by `python -m pix2pix.evaluate`")
     floors = {name: _numbers(row) for name, row in (record.get("floors") or {}).items() if isinstance(row, dict)}
     interval = {
         name: pair for name, pair in (record.get("interval") or {}).items() if isinstance(pair, list) and len(pair) == 2
@@ -387,9 +375,7 @@ def _test(file: Path) -> _Scores:
     note = f"{count} pictures" if isinstance(count, int) else "number of pictures not stated"
     dataset = record.get("dataset", "unknown")
     note += "" if dataset == "unknown" else f" of {_named(dataset).name}"
-    return _Scores(
-        direction, dataset, str(record.get("split") or "test"), _numbers(record["mean"]), floors, interval, note
-    )
+    return _Scores(direction, dataset, str(record.get("split") or "test"), _numbers(record["mean"]), floors, interval, note)
 
 
 def _numbers(record: dict[str, Any]) -> dict[str, float]:
@@ -403,18 +389,14 @@ def _numbers(record: dict[str, Any]) -> dict[str, float]:
 def _score_tables(measured: list[_Scores]) -> str:
     if not measured:
         return "None have been measured yet."
-    parts = [
-        "Scores say little without floors: what needs no model at all reaches those rows. ↑ higher is better, ↓ lower."
-    ]
+    parts = ["Scores say little without floors: what needs no model at all reaches those rows. ↑ higher is better, ↓ lower."]
     for scores in measured:
         names = sorted(scores.mean, key=lambda name: [*METRICS, name].index(name))
         rows = [("this model", scores.mean), *((FLOORS.get(n, f"floor: {n}"), row) for n, row in scores.floors.items())]
         heads = [f"{METRICS[name].name} {METRICS[name].arrow}" if name in METRICS else name for name in names]
         table = [f"| | {' | '.join(heads)} |", "|---" * (len(names) + 1) + "|"]
         for label, row in rows:
-            cells = [
-                _cell(name, row.get(name), scores.interval.get(name) if row is scores.mean else None) for name in names
-            ]
+            cells = [_cell(name, row.get(name), scores.interval.get(name) if row is scores.mean else None) for name in names]
             table.append(f"| {label} | {' | '.join(cells)} |")
         parts.append(f"`{scores.direction}`, {scores.split} ({scores.note}):\n\n" + "\n".join(table))
     return "\n\n".join(parts)
@@ -689,9 +671,7 @@ def _make_repository(api: HfApi, repo_id: str, *, private: bool, revision: str |
         return bool(api.model_info(repo_id).private)
 
     if private and not _persistently(make, api, repo_id):
-        raise HubError(
-            f"repository {repo_id} exists and is public; make it private on its settings page, or take a new name"
-        )
+        raise HubError(f"repository {repo_id} exists and is public; make it private on its settings page, or take a new name")
     if not private:
         _persistently(make, api, repo_id)
 

@@ -46,9 +46,7 @@ class Box(NamedTuple):
     bottom: int
 
 
-def open_image(
-    source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None
-) -> Image.Image:
+def open_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PIXELS, name: str | None = None) -> Image.Image:
     """Read a picture completely, judging its header before decoding it.
 
     Args:

@@ -122,8 +122,7 @@ class Translator:
         source = torch.stack([to_tensor(picture, channels=channels) for picture in fitted])
         translated = self._run(source, seed=seed)
         return [
-            unfit(to_image(tensor), box, picture.size)
-            for tensor, box, picture in zip(translated, boxes, pictures, strict=True)
+            unfit(to_image(tensor), box, picture.size) for tensor, box, picture in zip(translated, boxes, pictures, strict=True)
         ]
 
     def _prepared(self, image: Image.Image, *, align: bool) -> Image.Image:

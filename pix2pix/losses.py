@@ -1,8 +1,8 @@
 """The objective of the paper's section 3.1 as pure functions of what they judge.
 
-    L_cGAN(G, D) = E[log D(x, y)] + E[log(1 - D(x, G(x)))]        equation 1
-    L_L1(G)      = E[||y - G(x)||_1]                               equation 3
-    G*           = arg min_G max_D L_cGAN(G, D) + lambda L_L1(G)   equation 4
+L_cGAN(G, D) = E[log D(x, y)] + E[log(1 - D(x, G(x)))]        equation 1
+L_L1(G)      = E[||y - G(x)||_1]                               equation 3
+G*           = arg min_G max_D L_cGAN(G, D) + lambda L_L1(G)   equation 4
 """
 
 from typing import Literal, NamedTuple
@@ -10,7 +10,6 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
 
 Adversarial = Literal["cross-entropy", "least-squares", "hinge", "none"]
 Reconstruction = Literal["l1", "l2", "none"]
@@ -97,8 +96,8 @@ def generator_loss(
     """The generator's side: fool the discriminator, stay near the target (equation 4).
 
     Args:
-        discriminator: The network that judges, a `PatchDiscriminator`; unused without an adversarial term. Freeze its parameters first, or it
-            is given gradients that nobody uses.
+        discriminator: The network that judges, a `PatchDiscriminator`; unused without an adversarial term. Freeze its
+            parameters first, or it is given gradients that nobody uses.
         source: (N, C, H, W), in [-1, 1].
         target: (N, C', H, W), in [-1, 1].
         fake: (N, C', H, W), in [-1, 1], with its graph.

@@ -236,9 +236,7 @@ def rank1(descriptors_fake: Tensor, descriptors_real: Tensor, *, people: Sequenc
     """
     people = list(range(len(descriptors_real))) if people is None else list(people)
     nearest = torch.cdist(descriptors_fake, descriptors_real, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)
-    return torch.tensor(
-        [float(people[found] == person) for found, person in zip(nearest.tolist(), people, strict=True)]
-    )
+    return torch.tensor([float(people[found] == person) for found, person in zip(nearest.tolist(), people, strict=True)])
 
 
 def bootstrap_interval(
@@ -273,9 +271,7 @@ def paired_difference(
 def percentile_interval(resampled: Tensor, *, confidence: float = 0.95) -> tuple[float, float]:
     """The middle `confidence` (between 0 and 1) of resampled statistics (R,), leaving out what is not a number."""
     tail = (1 - confidence) / 2
-    low, high = torch.nanquantile(
-        resampled.double().cpu(), torch.tensor([tail, 1 - tail], dtype=torch.float64)
-    ).tolist()
+    low, high = torch.nanquantile(resampled.double().cpu(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
 
 

@@ -194,9 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 write_dataset(survey, folder, dataset=str(args.output), **terms)
             where = str(args.output)
     except OSError as error:
-        command.error(
-            f"the data set cannot be written ({error.strerror or error}); make room, or choose another folder"
-        )
+        command.error(f"the data set cannot be written ({error.strerror or error}); make room, or choose another folder")
     except ValueError as error:
         command.error(str(error))
     counts = ", ".join(f"{name}: {len(split.pairs)}" for name, split in survey.splits.items())
@@ -297,9 +295,7 @@ def read_archives(root: Path) -> "tuple[dict[str, Split], list[str]]":
                     try:
                         content = archive.read(member)
                     except Exception as error:  # a damaged or locked member: zlib's, zipfile's and Python's own errors
-                        faults.append(
-                            f"'{label}' is damaged in the archive ({data.one_line(error)}); download it again"
-                        )
+                        faults.append(f"'{label}' is damaged in the archive ({data.one_line(error)}); download it again")
                     else:
                         found[role[0]][role[1]].append((str(label), {"path": str(label), "bytes": content}))
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:

@@ -12,9 +12,7 @@ def parser() -> argparse.ArgumentParser:
         description="Push a model to the Hugging Face Hub: its directions, a card with scores, and a grid of pictures. "
         "The token is the one stored by `hf auth login`, or HF_TOKEN.",
     )
-    parser.add_argument(
-        "--model", required=True, type=Path, metavar="DIR", help="run folder, or a folder of that shape"
-    )
+    parser.add_argument("--model", required=True, type=Path, metavar="DIR", help="run folder, or a folder of that shape")
     parser.add_argument("--repo", required=True, metavar="USER/NAME", help="repository on the Hub; made when missing")
     parser.add_argument("--private", action="store_true", help="make the repository visible to you alone")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; made when missing (default: main)")
@@ -51,9 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             scores=args.scores,
         )
     except OSError as error:
-        command.error(
-            f"--model '{args.model}' cannot take the card ({error.strerror or error}); copy it to a folder of yours"
-        )
+        command.error(f"--model '{args.model}' cannot take the card ({error.strerror or error}); copy it to a folder of yours")
     except (HubError, ModelError) as error:
         command.error(str(error))
     print(f"pushed to {commit.repo_url} (commit {commit.oid})")

@@ -63,7 +63,9 @@ def output_names(paths: Sequence[Path]) -> list[str]:
     if len(set(stems)) < len(stems):
         stems = [path.name if stems.count(path.stem) > 1 else path.stem for path in paths]
     if len(set(stems)) < len(stems):
-        stems = [f"{path.parent.name}-{stem}" if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems, strict=True)]
+        stems = [
+            f"{path.parent.name}-{stem}" if stems.count(stem) > 1 else stem for path, stem in zip(paths, stems, strict=True)
+        ]
     twice = sorted({stem for stem in stems if stems.count(stem) > 1})
     if twice:
         raise ValueError(f"inputs must have different names, got several called '{twice[0]}'; translate them in two runs")
@@ -77,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.batch_size < 1:
         command.error(f"--batch-size must be at least 1, got {args.batch_size}")
 
+    from PIL import Image
     from tqdm import tqdm
 
+    from pix2pix.faces import find_faces
     from pix2pix.files import require_writable
     from pix2pix.images import ImageError, open_image, save_png
     from pix2pix.inference import Translator
@@ -88,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = output_names(paths)
         require_writable(args.output, name="--output")
         translator = Translator.from_pretrained(args.model, args.direction, args.device, revision=args.revision)
-    except (ValueError, RuntimeError) as error:  # RuntimeError: torch's word for a device that is not there
+        if args.align:
+            find_faces(Image.new("RGB", (64, 64)))  # a missing detector is known before the first picture
+    except (ValueError, RuntimeError, ImportError) as error:  # RuntimeError: torch's word for a device that is not there
         command.error(str(error).splitlines()[0])
 
     failures = 0

@@ -86,9 +86,7 @@ def load_translator(source: ModelSource, direction: Direction) -> Translator:
     if Path(source.name).is_dir():
         folder = Path(source.name) / direction
         if not (folder / CONFIG_NAME).is_file():
-            raise ModelError(
-                f"the model '{source}' does not translate {words(direction)}; train or choose one that does"
-            )
+            raise ModelError(f"the model '{source}' does not translate {words(direction)}; train or choose one that does")
         if (folder / WEIGHTS_NAME).is_file():
             version = (folder / WEIGHTS_NAME).stat().st_mtime_ns
     with _loading:  # two first requests must not load it twice
@@ -183,9 +181,7 @@ def build() -> gr.Blocks:
     ):
         gr.Markdown("# Faces and sketches\nTurn a portrait photo into a pencil sketch, or a sketch into a photo.")
         model = gr.Markdown(model_line(), elem_classes="quiet", elem_id="model")
-        for direction, function, align in zip(
-            DIRECTIONS, (photo_to_sketch, sketch_to_photo), (True, False), strict=True
-        ):
+        for direction, function, align in zip(DIRECTIONS, (photo_to_sketch, sketch_to_photo), (True, False), strict=True):
             source, target = source_and_target(direction)
             with gr.Tab(words(direction).capitalize(), id=direction):
                 with gr.Row():

@@ -453,9 +453,7 @@ def _application(server: HubServer) -> FastAPI:
         return await resolve(request, "models", namespace, name, revision, path)
 
     @app.api_route("/{kinds}/{namespace}/{name}/resolve/{revision}/{path:path}", methods=["GET", "HEAD"])
-    async def resolve_other(
-        request: Request, kinds: str, namespace: str, name: str, revision: str, path: str
-    ) -> Response:
+    async def resolve_other(request: Request, kinds: str, namespace: str, name: str, revision: str, path: str) -> Response:
         return await resolve(request, kinds, namespace, name, revision, path)
 
     # --- writing
@@ -569,9 +567,7 @@ def _application(server: HubServer) -> FastAPI:
         files = dict(head.files)
         for line in lines:
             _apply(line["key"], line["value"], files, server.objects)
-        new = repo.add_commit(
-            branch, files, header.get("summary", ""), header.get("description", ""), repo.id.split("/")[0]
-        )
+        new = repo.add_commit(branch, files, header.get("summary", ""), header.get("description", ""), repo.id.split("/")[0])
         url = f"{_page(server, repo.kind, repo.id)}/commit/{new.sha}"
         return {"success": True, "commitOid": new.sha, "commitUrl": url, "hookOutput": ""}
 

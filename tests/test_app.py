@@ -43,9 +43,7 @@ def serving(folder: Path, **environment: str) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    inherited = {
-        name: value for name, value in os.environ.items() if name != "PYTHONPATH"
-    }  # the page finds its package
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the page finds its package
     server = subprocess.Popen(
         [sys.executable, str(ROOT / "space" / "app.py")],
         cwd=folder,

@@ -322,9 +322,7 @@ def test_a_lone_photo_is_named_and_counted(tmp_path):
     root = write_folders(tmp_path)
     (root / "train" / "sketches" / "p02.png").unlink()
     message = fault(root)
-    assert (
-        message == "photo 'train/photos/p02.png' has no sketch of the same name in 'train/sketches/' (1 of 4 unmatched)"
-    )
+    assert message == "photo 'train/photos/p02.png' has no sketch of the same name in 'train/sketches/' (1 of 4 unmatched)"
     (root / "train" / "photos" / "p01.png").unlink()
     message = fault(root)
     assert message.startswith("photo 'train/photos/p02.png' has no sketch")
@@ -410,10 +408,7 @@ def test_pictures_inside_a_saved_data_set_are_named_too(tmp_path):
     pairs.select([0, 1]).save_to_disk(tmp_path / "cut")
     assert fault(tmp_path / "cut").startswith("'sketch b of split train' is truncated or damaged")
     pairs.save_to_disk(tmp_path / "missing")
-    assert (
-        fault(tmp_path / "missing")
-        == f"row 2 of split 'train' of '{tmp_path / 'missing'}' has no photo; remove the row"
-    )
+    assert fault(tmp_path / "missing") == f"row 2 of split 'train' of '{tmp_path / 'missing'}' has no photo; remove the row"
     (tmp_path / "cut" / "state.json").write_text("{")
     assert "cannot be read as a saved data set" in fault(tmp_path / "cut")
 

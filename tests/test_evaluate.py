@@ -76,9 +76,7 @@ def names_in(folder):
     return sorted(entry.name for entry in folder.iterdir())
 
 
-@pytest.mark.parametrize(
-    ("direction", "mode", "colour"), [("photo2sketch", "L", "luma"), ("sketch2photo", "RGB", "colour")]
-)
+@pytest.mark.parametrize(("direction", "mode", "colour"), [("photo2sketch", "L", "luma"), ("sketch2photo", "RGB", "colour")])
 def test_a_model_is_translated_scored_and_shown(data, model, tmp_path, capsys, direction, mode, colour):
     output = tmp_path / "out"
     assert run("--model", model, "--dataset", data, "--direction", direction, "--output", output) == 0

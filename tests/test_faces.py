@@ -212,9 +212,7 @@ def test_the_oddest_shapes_have_no_face_and_a_portrait_all_the_same(size):
     assert put_back(picture, alignment.portrait, alignment).size == size
 
 
-@pytest.mark.parametrize(
-    "eyes", [((-10, 20), (30, 25)), ((20, 190), (80, 190)), ((150, 60), (260, 50)), ((5, 5), (9, 6))]
-)
+@pytest.mark.parametrize("eyes", [((-10, 20), (30, 25)), ((20, 190), (80, 190)), ((150, 60), (260, 50)), ((5, 5), (9, 6))])
 def test_outside_the_picture_nothing_is_black(eyes):
     picture = Image.new("RGB", (200, 200), (250, 240, 230))
     portrait = align(picture, face_at(*eyes)).portrait

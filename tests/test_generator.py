@@ -156,7 +156,7 @@ def test_a_truncated_or_foreign_weight_file_is_refused(saved):
     whole = path.read_bytes()
     for content in (whole[:-100], b"", b"\x80\x02}q\x00."):
         path.write_bytes(content)
-        with pytest.raises(ModelError, match="damaged model.safetensors"):
+        with pytest.raises(ModelError, match=r"damaged model\.safetensors"):
             UNetGenerator.from_pretrained(saved[1])
 
 
@@ -180,7 +180,7 @@ def test_a_config_is_not_trusted(saved, config, message):
 def test_the_largest_config_allowed_takes_no_memory_before_the_weights_are_compared(saved):
     big = {"architecture": "UNetGenerator", "base_channels": 512, "max_channels": 2048, "num_downsamples": 10}
     (saved[1] / "config.json").write_text(json.dumps(big))
-    with pytest.raises(ModelError, match="does not fit its config.json"):
+    with pytest.raises(ModelError, match=r"does not fit its config\.json"):
         UNetGenerator.from_pretrained(saved[1])
 
 
@@ -193,7 +193,7 @@ def test_an_incomplete_folder_is_refused(saved, missing):
 
 def test_a_pickle_is_never_read(saved):
     (saved[1] / "model.safetensors").rename(saved[1] / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="has no model.safetensors"):
+    with pytest.raises(ModelError, match=r"has no model\.safetensors"):
         UNetGenerator.from_pretrained(saved[1])
 
 

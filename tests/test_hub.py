@@ -152,9 +152,7 @@ def test_scores_become_a_model_index_that_the_client_reads_back(tmp_path):
 def test_scores_in_the_folder_are_taken_and_missing_keys_forgiven(tmp_path):
     folder = model_folder(tmp_path, "photo2sketch")
     (folder / "scores").mkdir()
-    (folder / "scores" / "photo2sketch.json").write_text(
-        json.dumps({"mean": {"mae": 20, "psnr": None, "kid": float("nan")}})
-    )
+    (folder / "scores" / "photo2sketch.json").write_text(json.dumps({"mean": {"mae": 20, "psnr": None, "kid": float("nan")}}))
     text = str(model_card(folder))
     assert "| | MAE (0 to 255) ↓ |\n|---|---|\n| this model | 20.0 |" in text
     assert "number of pictures not stated" in text

@@ -258,9 +258,7 @@ def test_a_download_that_is_cut_in_the_middle_is_fetched_again(hub, api):
 
 
 def test_a_data_set_with_pictures_goes_up_and_comes_down_by_revision(hub, tmp_path):
-    features = datasets.Features(
-        {"photo": datasets.Image(), "sketch": datasets.Image(), "person_id": datasets.Value("string")}
-    )
+    features = datasets.Features({"photo": datasets.Image(), "sketch": datasets.Image(), "person_id": datasets.Value("string")})
 
     def split(count: int, seed: int) -> datasets.Dataset:
         columns = {
@@ -295,9 +293,7 @@ def test_by_hand_it_prints_an_environment_in_which_the_command_line_client_works
             name, value = line.removeprefix("export ").rstrip("\n").split("=", 1)
             environment[name] = value
         code = "from huggingface_hub import whoami, create_repo; print(whoami()['name'], create_repo('artist/new'))"
-        answer = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
-        )
+        answer = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
         assert answer.stdout.split() == ["artist", f"{environment['HF_ENDPOINT']}/artist/new"]
     finally:
         server.terminate()

@@ -13,7 +13,12 @@ from pix2pix.losses import adversarial_loss, discriminator_loss, generator_loss,
 def players():
     torch.manual_seed(0)
     generator = UNetGenerator(base_channels=4, num_downsamples=3, dropout=0.0)
-    return generator, PatchDiscriminator(base_channels=4, receptive_field=16), torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    return (
+        generator,
+        PatchDiscriminator(base_channels=4, receptive_field=16),
+        torch.rand(2, 3, 32, 32),
+        torch.rand(2, 3, 32, 32),
+    )
 
 
 class Undecided(nn.Module):

@@ -236,9 +236,7 @@ def test_a_person_id_decides_over_names(tmp_path, capsys):
         (root / split / "metadata.csv").write_text("\n".join(["photo_file_name,sketch_file_name,person_id", *rows]))
     status, lines = run(capsys, root, "--output", tmp_path / "built")
     assert status == 1
-    assert lines[0].startswith(
-        "person 'x' is in several splits: train ('train/photos/a.png'), test ('test/photos/b.png')"
-    )
+    assert lines[0].startswith("person 'x' is in several splits: train ('train/photos/a.png'), test ('test/photos/b.png')")
     assert len(lines) == 2
 
 

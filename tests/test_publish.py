@@ -94,9 +94,7 @@ def test_wrong_arguments_are_named_before_anything_is_sent(hub, folder, tmp_path
     assert "holds neither" in error_of(capsys, "--model", tmp_path, "--repo", "artist/model")
     assert "repository must be USER/NAME" in error_of(capsys, "--model", folder, "--repo", "model")
     missing = tmp_path / "none.json"
-    assert f"'{missing}' cannot be read" in error_of(
-        capsys, "--model", folder, "--repo", "artist/model", "--scores", missing
-    )
+    assert f"'{missing}' cannot be read" in error_of(capsys, "--model", folder, "--repo", "artist/model", "--scores", missing)
     assert not hub.requests
 
 

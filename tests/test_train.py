@@ -1,0 +1,507 @@
+"""The main job: real runs of tiny networks, some of them in processes that are really killed."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState, GradientState, PartialState
+from datasets import load_dataset
+from PIL import Image
+
+import train
+from pix2pix import arguments
+from pix2pix.drawn_faces import draw_pair
+from pix2pix.generator import UNetGenerator
+from pix2pix.inference import Translator
+
+ROOT = Path(__file__).parent.parent
+TINY = [
+    "--image-size", "32", "--base-channels", "4", "--max-channels", "8", "--num-downsamples", "3", "--discriminator-channels", "4",
+    "--receptive-field", "16", "--perceptual-weight", "0", "--batch-size", "2", "--validation-fraction", "0.2",
+]  # fmt: skip
+DIRECTIONS = ("photo2sketch", "sketch2photo")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    """Ten drawn people in folders, shrunk so that reading them takes no time."""
+    root = tmp_path_factory.mktemp("data") / "people"
+    for index in range(10):
+        for column, picture in zip(("photos", "sketches"), draw_pair(index), strict=False):
+            folder = root / "train" / column
+            folder.mkdir(parents=True, exist_ok=True)
+            picture.resize((40, 50)).save(folder / f"person{index}.png")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator():
+    """Accelerate keeps the first run's settings for the process; every test is a run of its own."""
+    yield
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+
+
+@pytest.fixture
+def start(pairs, tmp_path):
+    """Run train.py in this process on the ten people, into `tmp_path / name`."""
+
+    def run(name, *extra, dataset=pairs):
+        for state in (AcceleratorState, GradientState, PartialState):
+            state._reset_state()
+        data = ["--dataset", str(dataset)] if dataset else []
+        return train.main([*data, *TINY, "--output-dir", str(tmp_path / name), *extra])
+
+    return run
+
+
+def resume(folder, *extra):
+    for state in (AcceleratorState, GradientState, PartialState):
+        state._reset_state()
+    return train.main(["--output-dir", str(folder), "--resume", *extra])
+
+
+def lines(folder, kind):
+    with open(folder / "metrics.jsonl", encoding="utf-8") as file:
+        return [line for line in map(json.loads, file) if line["kind"] == kind]
+
+
+def weights(folder):
+    """A digest of every finished weight file, best and last, by its place in the run folder."""
+    files = sorted(path for path in folder.rglob("model.safetensors") if "state" not in path.parts)
+    assert files
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def process(name, pairs, tmp_path, *extra, **options):
+    command = [sys.executable, str(ROOT / "train.py"), "--dataset", str(pairs), *TINY, "--output-dir", str(tmp_path / name)]
+    return subprocess.Popen([*command, *extra], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+
+
+# -- a run and what it leaves ------------------------------------------------------------------------------------------
+
+
+def test_a_run_leaves_the_folder_that_everything_else_reads(start, tmp_path, capsys):
+    assert start("run", "--num-epochs", "3", "--validate-every", "1", "--checkpoint-every", "1", "--log-every", "2") == 0
+    run = tmp_path / "run"
+    for direction in DIRECTIONS:
+        for folder in (run / direction, run / "last" / direction):
+            assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+            assert UNetGenerator.from_pretrained(folder).image_size == (32, 32)
+        assert Translator.from_pretrained(run, direction)(Image.new("RGB", (60, 50))).size == (60, 50)
+    assert sorted(path.name for path in (run / "state").iterdir()) == ["epoch_0002", "epoch_0003"]
+    assert Image.open(run / "grid.png").width > 6 * 32
+    assert sorted(path.name for path in (run / "grids").iterdir()) == [f"epoch_000{n}.png" for n in (1, 2, 3)]
+    assert Image.open(run / "curves.png").size[0] > 100
+    assert "not for identification" in (run / "README.md").read_text().lower()
+    assert arguments.read_arguments(run)["planned_epochs"] == 3
+    assert arguments.read_arguments(run)["train_pairs"] == 8
+    said = capsys.readouterr().out
+    assert f"PIX2PIX_MODEL={run} python space/app.py" in said
+    assert str(run / "grid.png") in said
+
+
+def test_metrics_hold_losses_scores_and_floors_of_both_directions(start, tmp_path):
+    start("run", "--num-epochs", "2", "--validate-every", "1", "--log-every", "1")
+    run = tmp_path / "run"
+    for direction in DIRECTIONS:
+        losses = [line for line in lines(run, "train") if line["direction"] == direction]
+        assert [line["step"] for line in losses] == list(range(1, 9))
+        assert all({"loss_d", "loss_g", "adversarial", "reconstruction", "learning_rate"} <= line.keys() for line in losses)
+        scored = [line for line in lines(run, "validation") if line["direction"] == direction]
+        assert [line["epoch"] for line in scored] == [0, 1, 2]
+        assert all(line.keys() >= {"mae", "psnr", "ssim", "fsim", "perceptual"} for line in scored)
+        (floors,) = (line for line in lines(run, "floors") if line["direction"] == direction)
+        assert floors.keys() >= {"mean_picture", "another_person", "input"}
+
+
+def test_the_best_weights_are_those_of_the_best_score(start, tmp_path):
+    start("run", "--num-epochs", "4", "--validate-every", "1", "--learning-rate", "0.02", "--direction", "sketch2photo")
+    scored = lines(tmp_path / "run", "validation")[1:]
+    best = max(scored, key=lambda line: line["score"])
+    assert [line["epoch"] for line in scored if line["best"]][-1] == best["epoch"]
+    same = (
+        weights(tmp_path / "run")["sketch2photo/model.safetensors"]
+        == weights(tmp_path / "run")["last/sketch2photo/model.safetensors"]
+    )
+    assert same == (best["epoch"] == 4)
+
+
+def test_training_lowers_the_reconstruction_loss(start, tmp_path):
+    start("run", "--num-epochs", "12", "--direction", "photo2sketch", "--learning-rate", "2e-3", "--log-every", "4")
+    losses = [line["reconstruction"] for line in lines(tmp_path / "run", "train")]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(start, tmp_path):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        start(name, "--num-epochs", "1", "--seed", seed)
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert not set(weights(tmp_path / "a").values()) & set(weights(tmp_path / "c").values())
+
+
+def test_without_people_held_out_the_last_weights_are_the_product(start, tmp_path):
+    assert start("run", "--num-epochs", "1", "--validation-fraction", "0") == 0
+    found = weights(tmp_path / "run")
+    for direction in DIRECTIONS:
+        assert found[f"{direction}/model.safetensors"] == found[f"last/{direction}/model.safetensors"]
+    assert arguments.read_arguments(tmp_path / "run")["train_pairs"] == 10
+
+
+# -- the paper's ablations ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ["--adversarial", "none"],  # L1
+        ["--adversarial", "none", "--reconstruction", "l2"],  # L2
+        ["--reconstruction", "none", "--no-conditional"],  # GAN
+        ["--reconstruction", "none"],  # cGAN
+        ["--no-conditional"],  # L1+GAN
+        ["--adversarial", "cross-entropy"],  # L1+cGAN
+        ["--adversarial", "hinge"],
+        ["--no-skips"],  # the encoder-decoder
+        ["--receptive-field", "1"],
+        ["--receptive-field", "286"],
+        ["--upsampling", "subpixel", "--no-mirror", "--jitter", "1", "--no-spectral", "--ema-decay", "0"],
+        ["--perceptual-weight", "1"],
+        ["--channels", "1", "3", "--image-size", "48", "40"],
+    ],
+)
+def test_every_row_of_the_ablation_can_be_trained(start, tmp_path, objective):
+    assert start("run", "--max-steps", "2", "--direction", "photo2sketch", "--log-every", "1", *objective) == 0
+    losses = lines(tmp_path / "run", "train")
+    assert len(losses) == 2
+    assert ("loss_d" in losses[0]) is (objective[:2] != ["--adversarial", "none"])
+    assert (losses[0]["reconstruction"] == 0) is (objective[:2] == ["--reconstruction", "none"])
+    found = weights(tmp_path / "run")
+    assert found["last/photo2sketch/model.safetensors"] == found["photo2sketch/model.safetensors"]
+
+
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_both_precisions_train(start, tmp_path, precision):
+    assert start("run", "--max-steps", "3", "--mixed-precision", precision, "--log-every", "3") == 0
+    for line in lines(tmp_path / "run", "train"):
+        assert all(value == value and abs(value) < 1e4 for value in line.values() if isinstance(value, float))
+
+
+def test_accumulated_batches_equal_one_large_batch(start, tmp_path):
+    plain = ["--max-steps", "2", "--dropout", "0", "--discriminator-noise", "0", "--no-spectral", "--mixed-precision", "no"]
+    plain += ["--ema-decay", "0", "--direction", "photo2sketch"]
+    start("large", *plain, "--batch-size", "4")
+    start("small", *plain, "--batch-size", "2", "--gradient-accumulation-steps", "2")
+    large, small = (UNetGenerator.from_pretrained(tmp_path / name / "last" / "photo2sketch") for name in ("large", "small"))
+    fresh = UNetGenerator(**{**large.config, "image_size": tuple(large.config["image_size"])})
+    for a, b, other in zip(large.parameters(), small.parameters(), fresh.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-5)
+        assert a.ndim == 1 or not torch.allclose(a, other, atol=1e-3)
+
+
+def test_compiled_networks_train(start, tmp_path):
+    assert start("run", "--max-steps", "2", "--direction", "photo2sketch", "--compile", "--log-every", "1") == 0
+    assert len(lines(tmp_path / "run", "train")) == 2
+
+
+# -- stop and go on ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", ["--num-epochs 2", "--max-steps 6", "--max-steps 5"])
+def test_a_resumed_run_equals_one_that_never_stopped(start, tmp_path, stop):
+    """At the end of an epoch, and in the middle of one: four steps an epoch; the plan is four epochs throughout."""
+    common = [
+        "--validate-every",
+        "1",
+        "--checkpoint-every",
+        "1",
+        "--decay-start",
+        "1",
+        "--log-every",
+        "1",
+        "--mixed-precision",
+        "bf16",
+    ]
+    start("straight", *common, "--num-epochs", "4")
+    start("stopped", *common, *(["--num-epochs", "4"] if "steps" in stop else []), *stop.split())
+    stopped_at = lines(tmp_path / "stopped", "train")[-1]["step"]
+    assert stopped_at < 16
+    assert resume(tmp_path / "stopped", "--num-epochs", "4", *(["--max-steps", "100"] if "steps" in stop else [])) == 0
+    assert weights(tmp_path / "straight") == weights(tmp_path / "stopped")
+
+    def told(name):
+        return [(line["step"], line["direction"], line["loss_g"]) for line in lines(tmp_path / name, "train")]
+
+    assert told("straight") == told("stopped")
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(start, pairs, tmp_path):
+    common = ["--num-epochs", "4", "--checkpoint-every", "1", "--validate-every", "2", "--mixed-precision", "no"]
+    start("straight", *common)
+    running = process("killed", pairs, tmp_path, *common, "--log-every", "1")
+    for line in running.stdout:
+        if line.startswith("epoch 2"):  # validated, and somewhere before or in the writing of the state
+            running.send_signal(signal.SIGKILL)
+            break
+    running.communicate()
+    assert running.returncode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "last").exists()
+    assert resume(tmp_path / "killed") == 0
+    assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
+    steps = [(line["step"], line["direction"]) for line in lines(tmp_path / "killed", "validation")]
+    assert len(steps) == len(set(steps))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_answered_with_a_state(start, pairs, tmp_path, number):
+    common = ["--num-epochs", "400", "--validate-every", "400", "--checkpoint-every", "400", "--mixed-precision", "no"]
+    running = process("run", pairs, tmp_path, *common, "--log-every", "1")
+    said = ""
+    for line in running.stdout:
+        said += line
+        if line.startswith("epoch 0 sketch2photo"):
+            break
+    with open(tmp_path / "run" / "metrics.jsonl") as file:  # the first step has been made when its line is there
+        while '"train"' not in file.read():
+            file.seek(0)
+    running.send_signal(number)
+    said += running.communicate()[0]
+    assert running.returncode == 128 + number
+    assert f"stopped by {number.name}; the state is saved" in said
+    assert "--resume" in said
+    state = sorted((tmp_path / "run" / "state").iterdir())[-1].name
+    assert re.fullmatch(r"epoch_\d{4}(_step_\d{8})?", state)
+    assert state != "epoch_0000"
+    assert resume(tmp_path / "run", "--max-steps", "2") == 0
+
+
+def test_the_minutes_plan_the_epochs_once(start, tmp_path):
+    assert start("run", "--max-minutes", "0.35", "--log-every", "1", "--validate-every", "1000", "--checkpoint-every", "1000",
+                 "--max-steps", "20", "--direction", "photo2sketch") == 0  # fmt: skip
+    planned = arguments.read_arguments(tmp_path / "run")["planned_epochs"]
+    assert planned >= 5
+    assert resume(tmp_path / "run", "--max-steps", "24") == 0
+    assert arguments.read_arguments(tmp_path / "run")["planned_epochs"] == planned
+
+
+def test_the_plan_is_arithmetic():
+    seconds = {"step_time": 0.5, "steps": 20, "validation": 4.0, "validate_every": 2, "checkpoint": 1.0, "checkpoint_every": 1}
+    # An epoch takes 20 x 0.5 + 4 / 2 + 1 = 13 s; of 300 s, 30 are spent and 4 + 1 + 5 belong to the end.
+    assert train.plan_epochs(300.0, spent=30.0, epoch=1, **seconds) == 1 + 260 // 13
+    assert train.plan_epochs(10.0, spent=30.0, epoch=1, **seconds) == 2
+
+
+def test_the_learning_rate_is_constant_and_then_falls_to_zero():
+    args = Namespace(learning_rate=2e-4, decay_start=0.5, planned_epochs=100)
+    assert [train.learning_rate(args, epoch) for epoch in (0, 50, 75, 100)] == pytest.approx([2e-4, 2e-4, 1e-4, 0])
+    args.decay_start = 1.0
+    assert train.learning_rate(args, 100) == 2e-4
+
+
+def test_fine_tuning_starts_from_the_published_weights(start, tmp_path):
+    start("first", "--num-epochs", "1")
+    start("second", "--max-steps", "1", "--learning-rate", "1e-8", "--init-from", str(tmp_path / "first"), "--ema-decay", "0")
+    for direction in DIRECTIONS:
+        first = UNetGenerator.from_pretrained(tmp_path / "first" / direction)
+        second = UNetGenerator.from_pretrained(tmp_path / "second" / "last" / direction)
+        for a, b in zip(first.parameters(), second.parameters(), strict=True):
+            assert torch.allclose(a, b, atol=1e-6)
+    assert start("third", "--init-from", str(tmp_path / "first"), "--base-channels", "6") == 2
+
+
+def test_eval_only_scores_and_changes_nothing(start, tmp_path, capsys):
+    start("run", "--num-epochs", "1")
+    before = weights(tmp_path / "run")
+    capsys.readouterr()
+    AcceleratorState._reset_state()
+    assert train.main(["--output-dir", str(tmp_path / "run"), "--eval-only"]) == 0
+    said = capsys.readouterr().out
+    assert "photo2sketch, 2 people held out" in said
+    assert re.search(r"translated +mae +\d+\.\d{3}", said)
+    assert re.search(r"mean_picture +mae +\d+\.\d{3}", said)
+    assert weights(tmp_path / "run") == before
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+def test_two_processes_end_with_the_same_weights(pairs, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
+    command += [str(ROOT / "tests" / "two_ranks.py"), "--dataset", str(pairs), *TINY, "--output-dir", str(tmp_path / "run")]
+    done = subprocess.run([*command, "--num-epochs", "2"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ranks = dict(re.findall(r"rank (\d) of 2: (\w+ \w+)", done.stdout))
+    assert set(ranks) == {"0", "1"}
+    assert ranks["0"] == ranks["1"]
+    assert "2 process(es)" in done.stdout
+    # Eight pairs, two a process and step: two steps an epoch.
+    assert lines(tmp_path / "run", "validation")[-1]["step"] == 4
+    assert set(weights(tmp_path / "run")) == {f"{place}{d}/model.safetensors" for d in DIRECTIONS for place in ("", "last/")}
+
+
+# -- the Hub -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_whole_chain_through_the_hub(hub, pairs, tmp_path, start):
+    from pix2pix import prepare
+
+    assert prepare.main([str(pairs), "--push-to-hub", f"{hub.user}/people"]) == 0
+    assert len(load_dataset(f"{hub.user}/people", split="train")) == 10
+    assert start("run", "--num-epochs", "2", "--checkpoint-every", "1", "--push-to-hub", f"{hub.user}/faces",
+                 dataset=f"{hub.user}/people") == 0  # fmt: skip
+    pulled = UNetGenerator.from_pretrained(f"{hub.user}/faces", subfolder="sketch2photo")
+    own = UNetGenerator.from_pretrained(tmp_path / "run", subfolder="sketch2photo")
+    for a, b in zip(pulled.parameters(), own.parameters(), strict=True):
+        assert torch.equal(a, b)
+    picture = draw_pair(77).photo
+    here = Translator.from_pretrained(tmp_path / "run", "photo2sketch")(picture)
+    there = Translator.from_pretrained(f"{hub.user}/faces", "photo2sketch", revision="main")(picture)
+    assert here.tobytes() == there.tobytes()
+    files = hub.files(f"{hub.user}/faces")
+    assert "README.md" in files
+    assert "grid.png" in files
+    assert not [name for name in files if name.startswith("state/")]
+
+
+def test_a_refused_token_is_known_before_training(hub, start, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HF_TOKEN", "hf_wrongwrongwrong")
+    assert start("run", "--num-epochs", "1", "--push-to-hub", f"{hub.user}/faces") == 2
+    said = capsys.readouterr().err
+    assert "token" in said
+    assert "hf_wrongwrongwrong" not in said
+    assert not list((tmp_path / "run").glob("**/*.safetensors"))
+
+
+def test_a_push_that_fails_during_training_loses_nothing(hub, start, tmp_path, capsys):
+    hub.fail_next(1000, 403, path_contains="/commit/")
+    assert start("run", "--num-epochs", "2", "--checkpoint-every", "1", "--push-to-hub", f"{hub.user}/faces") == 0
+    assert set(weights(tmp_path / "run")) == {f"{place}{d}/model.safetensors" for d in DIRECTIONS for place in ("", "last/")}
+    said = capsys.readouterr()
+    assert f"python -m pix2pix.publish --model {tmp_path / 'run'} --repo {hub.user}/faces" in said.out + said.err
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def refused(start, capsys, *extra, **options):
+    """The last line that a run which never started left behind, and that it started none."""
+    with contextlib.suppress(SystemExit):
+        assert start("run", "--num-epochs", "1", *extra, **options) == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_a_taken_output_folder_is_refused(start, tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "precious").write_text("mine")
+    assert "is not empty; add --resume to go on with it, or choose another folder" in refused(start, capsys)
+    assert os.listdir(tmp_path / "run") == ["precious"]
+
+
+def test_nothing_to_resume_is_refused(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    with pytest.raises(SystemExit):
+        train.main(["--output-dir", str(tmp_path / "run"), "--resume"])
+    assert "holds no run or no state" in capsys.readouterr().err or not (tmp_path / "run" / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        ("missing", "missing"),
+        ("empty", "is an empty folder"),
+        ("lone", "has no"),
+        ("text", "is not a picture in a known format"),
+        ("dot", "16"),
+    ],
+)
+def test_a_faulty_dataset_is_named_before_training(start, pairs, tmp_path, capsys, dataset, message):
+    root = tmp_path / dataset
+    if dataset == "empty":
+        root.mkdir()
+    elif dataset != "missing":
+        for column in ("photos", "sketches"):
+            (root / "train" / column).mkdir(parents=True)
+            for index in range(3):
+                os.link(pairs / "train" / column / f"person{index}.png", root / "train" / column / f"person{index}.png")
+        extra = root / "train" / "photos" / "extra.png"
+        if dataset == "text":
+            extra.write_text("hello")
+            (root / "train" / "sketches" / "extra.png").write_text("hello")
+        elif dataset == "dot":
+            Image.new("RGB", (1, 1)).save(extra)
+            Image.new("RGB", (1, 1)).save(root / "train" / "sketches" / "extra.png")
+        else:
+            Image.new("RGB", (40, 50)).save(extra)
+    said = refused(start, capsys, dataset=root)
+    assert message in said
+    assert dataset in said or "extra.png" in said
+    assert not list((tmp_path / "run").glob("*/model.safetensors"))
+
+
+def test_an_output_path_that_cannot_be_written_is_refused(start, tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    with contextlib.suppress(SystemExit):
+        assert train.main(["--output-dir", str(tmp_path / "file" / "run"), "--num-epochs", "1"]) == 2
+    assert "--output-dir" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(start, tmp_path, capsys):
+    start("first", "--num-epochs", "1")
+    huge = UNetGenerator.from_pretrained(tmp_path / "first" / "photo2sketch")
+    with torch.no_grad():
+        for parameter in huge.parameters():
+            parameter.fill_(1e30)
+    huge.save_pretrained(tmp_path / "huge" / "photo2sketch")
+    capsys.readouterr()
+    extra = [
+        "--init-from",
+        str(tmp_path / "huge"),
+        "--direction",
+        "photo2sketch",
+        "--mixed-precision",
+        "no",
+        "--log-every",
+        "1",
+    ]
+    assert "of photo2sketch became nan between steps 0 and 1" in refused(start, capsys, *extra)
+    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["epoch_0000"]
+
+
+def test_a_missing_tracker_is_a_warning(start, capsys):
+    assert start("run", "--max-steps", "1", "--report-to", "trackio") == 0
+    assert "--report-to trackio needs the package trackio, which is not installed; going on without" in capsys.readouterr().out
+
+
+def test_tensorboard_gets_scalars_and_pictures(start, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert start("run", "--num-epochs", "1", "--report-to", "tensorboard", "--log-every", "1") == 0
+    (events,) = (tmp_path / "run" / "logs").rglob("events.out.tfevents.*")
+    read = EventAccumulator(str(events)).Reload().Tags()
+    assert "photo2sketch/train/loss_g" in read["scalars"]
+    assert "sketch2photo/validation/fsim" in read["scalars"]
+    assert read["images"]
+
+
+def test_help_is_complete_and_names_units_and_defaults(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train.main(["--help"])
+    assert stopped.value.code == 0
+    said = capsys.readouterr().out
+    for flag in ("--max-minutes", "--receptive-field", "--no-conditional", "--resume", "--push-to-hub"):
+        assert flag in said
+
+
+def test_help_does_not_load_torch():
+    code = "import sys, runpy; sys.argv = ['train.py', '--help']\ntry: runpy.run_path('train.py', run_name='__main__')\n"
+    code += "except SystemExit: print('torch' in sys.modules, 'datasets' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip().splitlines()[-1] == "False False"
