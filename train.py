@@ -235,9 +235,9 @@ class Run:
             max_rotation=args.max_rotation, max_colour=args.max_colour, **common,
         )  # fmt: skip
         self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
-        self.sampler = EpochSampler(len(self.train_images), seed=args.seed)
         loader = DataLoader(
-            self.train_images, batch_size=args.batch_size, sampler=self.sampler, num_workers=args.num_workers,
+            self.train_images, batch_size=args.batch_size, sampler=EpochSampler(len(self.train_images), seed=args.seed),
+            num_workers=args.num_workers,
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
         self.loader = self.accelerator.prepare_data_loader(loader)
@@ -497,8 +497,9 @@ class Run:
         )  # fmt: skip
         timer = None
         while args.planned_epochs is None or epoch < args.planned_epochs:
-            self.sampler.set_epoch(epoch)
             loader = self.accelerator.skip_first_batches(self.loader, batch) if batch else self.loader
+            # On the loader, not on the sampler: accelerate counts its own iterations and would set those over ours.
+            loader.set_epoch(epoch)
             for batch, pair in enumerate(loader, batch + 1):  # noqa: B020
                 self.step_both(pair, epoch, batch - 1, (epoch + (batch - 1) / steps))
                 self.progress.update()

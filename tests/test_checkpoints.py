@@ -97,7 +97,7 @@ def test_a_damaged_state_is_named(tmp_path, name):
     save(tmp_path / "epoch_0001", network, optimizer)
     path = tmp_path / "epoch_0001" / name
     path.write_bytes(path.read_bytes()[:20])
-    with pytest.raises(ValueError, match="is damaged .*; resume from an older one"):
+    with pytest.raises(ValueError, match=r"is damaged .*; resume from an older one"):
         load_state(tmp_path / "epoch_0001", networks={"n": network}, optimizers={"n": optimizer})
 
 

@@ -25,8 +25,10 @@ from pix2pix.inference import Translator
 
 ROOT = Path(__file__).parent.parent
 TINY = [
-    "--image-size", "32", "--base-channels", "4", "--max-channels", "8", "--num-downsamples", "3", "--discriminator-channels", "4",
+    "--image-size", "32", "--base-channels", "4", "--max-channels", "8", "--num-downsamples", "3",
+    "--discriminator-channels", "4",
     "--receptive-field", "16", "--perceptual-weight", "0", "--batch-size", "2", "--validation-fraction", "0.2",
+    "--num-threads", "1",
 ]  # fmt: skip
 DIRECTIONS = ("photo2sketch", "sketch2photo")
 
@@ -196,15 +198,21 @@ def test_both_precisions_train(start, tmp_path, precision):
 
 
 def test_accumulated_batches_equal_one_large_batch(start, tmp_path):
-    plain = ["--max-steps", "2", "--dropout", "0", "--discriminator-noise", "0", "--no-spectral", "--mixed-precision", "no"]
+    plain = ["--max-steps", "3", "--dropout", "0", "--discriminator-noise", "0", "--no-spectral", "--mixed-precision", "no"]
     plain += ["--ema-decay", "0", "--direction", "photo2sketch"]
     start("large", *plain, "--batch-size", "4")
-    start("small", *plain, "--batch-size", "2", "--gradient-accumulation-steps", "2")
-    large, small = (UNetGenerator.from_pretrained(tmp_path / name / "last" / "photo2sketch") for name in ("large", "small"))
-    fresh = UNetGenerator(**{**large.config, "image_size": tuple(large.config["image_size"])})
-    for a, b, other in zip(large.parameters(), small.parameters(), fresh.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-5)
-        assert a.ndim == 1 or not torch.allclose(a, other, atol=1e-3)
+    start("accumulated", *plain, "--batch-size", "2", "--gradient-accumulation-steps", "2")
+    start("small", *plain, "--batch-size", "2")
+
+    def vector(name):
+        generator = UNetGenerator.from_pretrained(tmp_path / name / "last" / "photo2sketch")
+        return torch.cat([p.detach().flatten() for p in generator.parameters() if p.ndim > 1])
+
+    large, accumulated, small = map(vector, ("large", "accumulated", "small"))
+    # The median: where a gradient is next to nothing, Adam turns rounding into a whole step.
+    moved = (large - small).abs() > 1e-6
+    assert moved.float().mean() > 0.3
+    assert (large - accumulated).abs()[moved].median() < 0.1 * (large - small).abs()[moved].median()
 
 
 def test_compiled_networks_train(start, tmp_path):
