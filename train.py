@@ -151,25 +151,32 @@ class Run:
     def __init__(self, args: Namespace) -> None:
         import torch
         from accelerate import Accelerator
-        from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
+        from accelerate.utils import DataLoaderConfiguration, set_seed
 
         self.args = args
         self.folder = Path(args.output_dir)
-        world = int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("WORLD_SIZE", "1")))
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
         # `accelerate launch` sets one thread a process on a machine without a GPU, which would leave the other cores idle.
-        torch.set_num_threads(args.num_threads or max(1, len(os.sched_getaffinity(0)) // world))
+        torch.set_num_threads(args.num_threads or max(1, len(os.sched_getaffinity(0)) // here))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
         # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step fivefold.
         torch.set_flush_denormal(True)
         self.accelerator = Accelerator(
+            # Without this accelerate takes the processes of torchrun on a machine without a GPU for strangers.
+            cpu=processes > 1 and not torch.cuda.is_available(),
             mixed_precision=self.precision(),
             gradient_accumulation_steps=args.gradient_accumulation_steps,
             dataloader_config=DataLoaderConfiguration(non_blocking=torch.cuda.is_available()),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
             log_with=self.tracker(),
             project_dir=str(self.folder / "logs"),
         )
+        if self.accelerator.num_processes != processes:
+            raise RunError(
+                f"the launcher started {processes} processes, of which accelerate joined {self.accelerator.num_processes}; "
+                "start them with torchrun --nproc_per_node, or accelerate launch --multi_gpu"
+            )
         set_seed(args.seed)  # the same weights on every rank
         self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
         self.stop_signal: int | None = None
@@ -699,6 +706,11 @@ class Run:
 
         with torch.inference_mode(), evaluating(generator), self.accelerator.autocast():
             fakes = [generator(one.to(self.accelerator.device)).float().cpu() for one in source.split(4)]
+        if not all(torch.isfinite(fake).all() for fake in fakes):
+            raise RunError(
+                f"the generator gives NaN or infinity at step {self.step}; go on from the last good state in a new run "
+                "with a lower --learning-rate, or --mixed-precision no"
+            )
         return torch.cat(fakes).add(1).mul(127.5).round().clamp(0, 255).div(127.5).sub(1)
 
     def scores(self, fake, target) -> dict[str, float]:
@@ -769,7 +781,8 @@ class Run:
 
         for tracker in self.accelerator.trackers:
             if hasattr(tracker, "log_images"):
-                tracker.log_images({"validation": np.asarray(picture)[None]}, step=self.step)
+                options = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
+                tracker.log_images({"validation": np.asarray(picture)[None]}, step=self.step, **options)
 
     def evaluate_only(self) -> int:
         """--eval-only: score the weights that exist on the people held out, and print them beside the floors."""

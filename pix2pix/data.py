@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 
 from pix2pix.images import MAX_PIXELS, SUFFIXES, ImageError, fit, is_grey, open_image, upright
@@ -519,12 +520,14 @@ def _rotated_crop(both: Tensor, top: int, left: int, size: tuple[int, int], degr
 
 def _recoloured(photo: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
     """Scale brightness, contrast about the mean, and saturation of a photo (C, H, W) in [-1, 1]."""
-    photo = (photo + 1) * (0.5 * brightness)
-    if photo.shape[0] == 3:
-        luma = (photo * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(0, keepdim=True)
-        photo = luma + (photo - luma) * saturation
-    mean = photo.mean()
-    return (mean + (photo - mean) * contrast).clamp_(0, 1).mul_(2).sub_(1)
+    photo = (photo + 1) / 2
+    for adjust, factor in (
+        (functional.adjust_brightness, brightness),
+        (functional.adjust_contrast, contrast),
+        (functional.adjust_saturation, saturation),
+    ):
+        photo = adjust(photo, factor)
+    return photo.mul_(2).sub_(1)
 
 
 @functools.cache

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from pathlib import Path
 
@@ -251,9 +252,11 @@ def test_a_resumed_run_equals_one_that_never_stopped(start, tmp_path, stop):
     assert told("straight") == told("stopped")
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(start, pairs, tmp_path):
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(pairs, tmp_path):
     common = ["--num-epochs", "4", "--checkpoint-every", "1", "--validate-every", "2", "--mixed-precision", "no"]
-    start("straight", *common)
+    straight = process("straight", pairs, tmp_path, *common)
+    straight.communicate()
+    assert straight.returncode == 0
     running = process("killed", pairs, tmp_path, *common, "--log-every", "1")
     for line in running.stdout:
         if line.startswith("epoch 2"):  # validated, and somewhere before or in the writing of the state
@@ -262,7 +265,9 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(start, pairs, tmp_p
     running.communicate()
     assert running.returncode == -signal.SIGKILL
     assert not (tmp_path / "killed" / "last").exists()
-    assert resume(tmp_path / "killed") == 0
+    resumed = process("killed", pairs, tmp_path, "--resume")
+    resumed.communicate()
+    assert resumed.returncode == 0
     assert weights(tmp_path / "killed") == weights(tmp_path / "straight")
     steps = [(line["step"], line["direction"]) for line in lines(tmp_path / "killed", "validation")]
     assert len(steps) == len(set(steps))
@@ -291,7 +296,8 @@ def test_a_signal_is_answered_with_a_state(start, pairs, tmp_path, number):
     assert resume(tmp_path / "run", "--max-steps", "2") == 0
 
 
-def test_the_minutes_plan_the_epochs_once(start, tmp_path):
+def test_the_minutes_plan_the_epochs_once(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "STARTED", time.monotonic())  # this process began long before this run
     assert start("run", "--max-minutes", "0.35", "--log-every", "1", "--validate-every", "1000", "--checkpoint-every", "1000",
                  "--max-steps", "20", "--direction", "photo2sketch") == 0  # fmt: skip
     planned = arguments.read_arguments(tmp_path / "run")["planned_epochs"]
@@ -479,8 +485,12 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(start, tmp_pa
         "--log-every",
         "1",
     ]
-    assert "of photo2sketch became nan between steps 0 and 1" in refused(start, capsys, *extra)
-    assert [path.name for path in (tmp_path / "run" / "state").iterdir()] == ["epoch_0000"]
+    assert "the generator gives NaN or infinity at step 0" in refused(start, capsys, *extra)
+    assert not (tmp_path / "run" / "photo2sketch").exists()
+
+    halfway = Namespace(sums={"photo2sketch": {"loss_d": torch.tensor(float("inf"))}}, summed=2, step=7)
+    with pytest.raises(train.RunError, match="loss_d of photo2sketch became inf between steps 5 and 7"):
+        train.Run.read_losses(halfway, epoch=1)
 
 
 def test_a_missing_tracker_is_a_warning(start, capsys):
