@@ -24,7 +24,7 @@ import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote
@@ -100,7 +100,7 @@ class Repo:
     def add_commit(self, branch: str, files: dict[str, Blob], title: str, message: str, author: str) -> Commit:
         # The random part keeps the sha of a repository that is deleted and made again from meeting an old cache.
         sha = hashlib.sha1(f"{self.branches.get(branch)}{title}{secrets.token_hex()}".encode()).hexdigest()
-        date = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         for blob in files.values():
             blob.commit = blob.commit or sha
         self.commits[sha] = Commit(sha, self.branches.get(branch), title, message, author, date, files)
