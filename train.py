@@ -107,6 +107,21 @@ def learning_rate(args: Namespace, epoch: float) -> float:
     return args.learning_rate * min(1.0, max(0.0, (1 - progress) / (1 - args.decay_start)))
 
 
+def averaging(decay: float):
+    """How `AveragedModel` follows the generator: an exponential mean that forgets the untrained start quickly.
+
+    After n updates the old mean keeps min(decay, (1 + n) / (10 + n)) of its weight: a run of a hundred steps would
+    otherwise still publish mostly its initial noise.
+    """
+    import torch
+
+    def update(averaged, current, count) -> None:
+        kept = min(decay, (1 + int(count)) / (10 + int(count)))
+        torch._foreach_lerp_(averaged, current, 1 - kept)
+
+    return update
+
+
 def plan_epochs(
     budget: float, *, spent: float, epoch: int, step_time: float, steps: int, validation: float, validate_every: int,
     checkpoint: float, checkpoint_every: int,
@@ -252,7 +267,7 @@ class Run:
     def build(self) -> None:
         """Networks and optimizers of every direction, on the device, in the memory layout that convolutions like."""
         import torch
-        from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+        from torch.optim.swa_utils import AveragedModel
 
         from pix2pix.directions import DIRECTIONS, source_and_target
         from pix2pix.discriminator import PatchDiscriminator
@@ -281,8 +296,8 @@ class Run:
             )  # fmt: skip
             self.generators[direction] = generator.train().to(device, memory_format=torch.channels_last)
             if args.ema_decay:
-                average = get_ema_multi_avg_fn(args.ema_decay)
-                self.averaged[direction] = AveragedModel(generator, multi_avg_fn=average).requires_grad_(False)
+                average = AveragedModel(generator, multi_avg_fn=averaging(args.ema_decay))
+                self.averaged[direction] = average.requires_grad_(False)
             self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
             adam = functools.partial(
                 torch.optim.Adam, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2), fused=True

@@ -30,8 +30,9 @@ def draw_curves(metrics: Path, output: Path) -> None:
             for line in lines:
                 if kind == "validation" and line["kind"] == "floors" and line["direction"] == direction:
                     floors = [line[floor][name] for floor in ("mean_picture", "another_person") if name in line.get(floor, {})]
-                    best = max(floors) if name in ("psnr", "ssim", "fsim") else min(floors)
-                    axes.axhline(best, linestyle=":", color=drawn.get_color(), linewidth=1)
+                    if floors:
+                        best = max(floors) if name in ("psnr", "ssim", "fsim") else min(floors)
+                        axes.axhline(best, linestyle=":", color=drawn.get_color(), linewidth=1)
         axes.set_title(f"{name} ({'training' if kind == 'train' else 'held out, floor dotted'})", fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.tick_params(labelsize=7)

@@ -320,6 +320,17 @@ def test_the_learning_rate_is_constant_and_then_falls_to_zero():
     assert train.learning_rate(args, 100) == 2e-4
 
 
+def test_the_average_forgets_the_start_and_then_decays_as_asked():
+    start, target = torch.zeros(1, dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    update = train.averaging(0.9)
+    for count in range(1, 6):
+        update([start], [target], torch.tensor(count))
+    assert start.item() > 0.99
+    before = start.clone()
+    update([start], [target], torch.tensor(1000))
+    assert (1 - start).item() == pytest.approx(0.9 * (1 - before).item(), rel=1e-2)
+
+
 def test_fine_tuning_starts_from_the_published_weights(start, tmp_path):
     start("first", "--num-epochs", "1")
     start("second", "--max-steps", "1", "--learning-rate", "1e-8", "--init-from", str(tmp_path / "first"), "--ema-decay", "0")
