@@ -10,9 +10,11 @@ STARTED = time.monotonic()  # --max-minutes counts from here: imports are part o
 
 import contextlib  # noqa: E402
 import functools  # noqa: E402
+import hashlib  # noqa: E402
 import json  # noqa: E402
 import math  # noqa: E402
 import os  # noqa: E402
+import shlex  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 from argparse import Namespace  # noqa: E402
@@ -42,9 +44,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return Run(args).main()
     except (DataError, ModelError, HubError, RunError) as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"train.py: error: {error}", file=sys.stderr)
+        rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+        print(f"train.py: error{rank}: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            Path(args.output_dir).rmdir()  # only if nothing is in it
         return 2
+
+
+VALIDATION_PAIRS = 500
+"""At most this many pairs are scored in a validation: they are held in memory."""
 
 
 class RunError(ValueError):
@@ -73,9 +81,9 @@ def settle(given: dict[str, Any]) -> Namespace:
         dataset = Path(args["dataset"]).name if args["dataset"] else "drawn-faces"
         default = Path("runs") / f"{dataset}-{args['preset']}"
         if folder is None:
-            numbered = (default.with_name(f"{default.name}-{n}") for n in range(2, 10_000))
-            # Every rank starts at the same time: the launcher's run id keeps them from choosing different folders.
-            folder = default if not taken(default) else next(path for path in numbered if not taken(path))
+            # The first process takes a name by making the folder; the others are told it when they have met.
+            is_first = int(os.environ.get("RANK", "0")) == 0 and not args["eval_only"]
+            folder = new_folder(default) if is_first else default
         elif not given.get("eval_only") and taken(Path(folder)):
             raise ValueError(f"--output-dir '{folder}' is not empty; add --resume to go on with it, or choose another folder")
     args["output_dir"] = str(folder)
@@ -85,6 +93,15 @@ def settle(given: dict[str, Any]) -> Namespace:
 def taken(folder: Path) -> bool:
     """Whether a run folder holds anything."""
     return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+
+
+def new_folder(wanted: Path) -> Path:
+    """Make the folder `wanted`, or `wanted-2`, `wanted-3` and so on if it exists: two starts never share one."""
+    for path in (wanted, *(wanted.with_name(f"{wanted.name}-{number}") for number in range(2, 10_000))):
+        with contextlib.suppress(FileExistsError):
+            path.mkdir(parents=True)
+            return path
+    raise ValueError(f"there are too many runs called '{wanted}'; choose a folder with --output-dir")
 
 
 def newest_run() -> Path:
@@ -115,7 +132,7 @@ def averaging(decay: float):
     """
     import torch
 
-    def update(averaged, current, count) -> None:
+    def update(averaged, current, count) -> None:  # the count lies on the CPU: reading it waits for no device
         kept = min(decay, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(averaged, current, 1 - kept)
 
@@ -145,18 +162,20 @@ def plan_epochs(
     return max(epoch + 1, epoch + math.floor(left / an_epoch))
 
 
-def floor_pictures(source, target) -> dict[str, Any]:
+def floor_pictures(source, target, mean, people: Sequence[str]) -> dict[str, Any]:
     """What knows nothing of the person would draw: (N, C', H, W) in model range, by name.
 
     Args:
         source: (N, C, H, W), in [-1, 1].
         target: (N, C', H, W), in [-1, 1].
+        mean: (C', H, W), the mean training picture.
+        people: Who is on each of the N pictures.
     """
-    from pix2pix.metrics import another_person, mean_picture
+    from pix2pix.metrics import another_person
 
-    floors = {"mean_picture": mean_picture(target).expand_as(target), "input": source}
-    if len(target) > 1:
-        floors["another_person"] = another_person(target)
+    floors = {"mean_picture": mean.expand_as(target), "input": source}
+    if len(set(people)) > 1:
+        floors["another_person"] = another_person(target, people)
     return floors
 
 
@@ -166,14 +185,15 @@ class Run:
     def __init__(self, args: Namespace) -> None:
         import torch
         from accelerate import Accelerator
-        from accelerate.utils import DataLoaderConfiguration, set_seed
+        from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
 
         self.args = args
         self.folder = Path(args.output_dir)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         # `accelerate launch` sets one thread a process on a machine without a GPU, which would leave the other cores idle.
-        torch.set_num_threads(args.num_threads or max(1, len(os.sched_getaffinity(0)) // here))
+        torch.set_num_threads(args.num_threads or max(1, cores // here))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
         # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step fivefold.
@@ -192,6 +212,8 @@ class Run:
                 f"the launcher started {processes} processes, of which accelerate joined {self.accelerator.num_processes}; "
                 "start them with torchrun --nproc_per_node, or accelerate launch --multi_gpu"
             )
+        args.output_dir = broadcast_object_list([args.output_dir])[0]
+        self.folder = Path(args.output_dir)
         set_seed(args.seed)  # the same weights on every rank
         self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
         self.stop_signal: int | None = None
@@ -203,6 +225,9 @@ class Run:
 
         if self.args.mixed_precision != "auto":
             return self.args.mixed_precision
+        launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # `accelerate launch --mixed_precision`
+        if launched in ("bf16", "fp16"):
+            return launched
         if torch.cuda.is_available():
             return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
         return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
@@ -214,7 +239,8 @@ class Run:
         name = self.args.report_to
         if name == "none" or find_spec(name):
             return None if name == "none" else name
-        print(f"warning: --report-to {name} needs the package {name}, which is not installed; going on without")
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"warning: --report-to {name} needs the package {name}, which is not installed; going on without")
         return None
 
     def say(self, text: str) -> None:
@@ -242,6 +268,14 @@ class Run:
             )  # fmt: skip
         train_pairs, validation_pairs = hold_out(pairs, fraction=args.validation_fraction)
         args.train_pairs, args.validation_pairs = len(train_pairs), len(validation_pairs)
+        people = hashlib.sha256(repr([*zip(pairs["name"], pairs["person_id"], strict=True)]).encode()).hexdigest()
+        if args.resume and args.people != people:
+            raise RunError("--resume found other pairs than the run was started with; give it the same --dataset")
+        args.people = people
+        if len(validation_pairs) > VALIDATION_PAIRS:
+            self.say(f"of {len(validation_pairs)} pairs held out, the first {VALIDATION_PAIRS} are scored")
+            validation_pairs = validation_pairs.select(range(VALIDATION_PAIRS))
+        self.validation_people = list(validation_pairs["person_id"])
         if args.image_size is None:
             # Native pixels: no stretching and no invented detail. Larger pictures are brought down to 256 px.
             width, height = upright(pairs[0]["photo"]).size
@@ -257,6 +291,9 @@ class Run:
             max_rotation=args.max_rotation, max_colour=args.max_colour, **common,
         )  # fmt: skip
         self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
+        self.plain_images = PairedImages(
+            train_pairs.select(range(min(len(train_pairs), VALIDATION_PAIRS))), jitter_size=None, mirror=False, **common
+        )
         loader = DataLoader(
             self.train_images, batch_size=args.batch_size, sampler=EpochSampler(len(self.train_images), seed=args.seed),
             num_workers=args.num_workers,
@@ -328,18 +365,22 @@ class Run:
         loaded = UNetGenerator.from_pretrained(args.init_from, subfolder=direction, revision=args.init_revision)
         free = ("image_size", "dropout")
         for name, value in wanted.config.items():
-            if name not in free and loaded.config[name] != value:
+            found = loaded.config[name]
+            if name not in free and found != value:
+                flag = (
+                    "--channels" if name.endswith("_channels") and name[:2] in ("in", "ou") else "--" + name.replace("_", "-")
+                )
+                remedy = f"{'--skips' if found else '--no-skips'}" if name == "skips" else f"a fitting {flag}"
                 raise ModelError(
-                    f"--init-from '{args.init_from}' ({direction}) has {name} {loaded.config[name]}, this run {value}; "
-                    f"give --{name.replace('_', '-')} {loaded.config[name]}"
+                    f"--init-from '{args.init_from}' ({direction}) has {name} {found}, this run {value}; give {remedy}"
                 )
         wanted.load_state_dict(loaded.state_dict())
         return wanted
 
     def wrap(self) -> None:
         """Let accelerate distribute networks and optimizers; on one process that only moves them."""
-        self.models_g = {d: self.accelerator.prepare_model(network) for d, network in self.generators.items()}
-        self.models_d = {d: self.accelerator.prepare_model(network) for d, network in self.discriminators.items()}
+        self.distributed_g = {d: self.accelerator.prepare_model(network) for d, network in self.generators.items()}
+        self.distributed_d = {d: self.accelerator.prepare_model(network) for d, network in self.discriminators.items()}
         self.steppers_g = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_g.items()}
         self.steppers_d = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_d.items()}
 
@@ -366,6 +407,7 @@ class Run:
             folder = self.folder / "state" / state_name(epoch, batch)
             scaler = self.accelerator.scaler.state_dict() if self.accelerator.scaler else None
             progress = {"epoch": epoch, "batch": batch, "step": self.step, "best": self.best, "scaler": scaler}
+            progress |= {"lines": len(self.metrics()), "seconds": self.seconds()}
             best = {direction: self.folder / direction for direction in self.best}
             save_state(folder, progress=progress, best=best, **self.checkpointed())
             prune_states(folder.parent, keep=self.args.keep_checkpoints)
@@ -373,7 +415,7 @@ class Run:
 
     def load(self) -> tuple[int, int]:
         """Go back to a state: networks, optimizers, counters, the best weights, and the lines of metrics.jsonl."""
-        from pix2pix.checkpoints import find_state, load_state, restore_best
+        from pix2pix.checkpoints import find_state, load_state, restore_best, set_aside
         from pix2pix.files import write_text
 
         state = find_state(self.folder, self.args.resume)
@@ -381,16 +423,21 @@ class Run:
             progress = load_state(state.folder, **self.checkpointed())
         except ValueError as error:
             raise RunError(str(error)) from error
-        self.step, self.best = progress["step"], progress["best"]
+        self.step, self.best, self.seconds_before = progress["step"], progress["best"], progress["seconds"]
         if progress["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(progress["scaler"])
         if self.is_main:
             restore_best(state, self.folder)
-            kept = [line for line in self.metrics() if line.get("step", 0) <= self.step]
+            set_aside(self.folder / "state", after=state)
+            kept = self.metrics()[: progress["lines"]]
             write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self.accelerator.wait_for_everyone()
         self.say(f"resuming after {state.epoch} epochs" + (f" and {state.batch} batches" if state.batch else ""))
         return state.epoch, state.batch
+
+    def seconds(self) -> float:
+        """Wall-clock seconds that the whole run has taken so far, with what came before a resume."""
+        return self.seconds_before + time.monotonic() - STARTED
 
     def metrics(self) -> list[dict]:
         """The whole lines of metrics.jsonl so far; a line that a crash cut short is dropped."""
@@ -439,17 +486,18 @@ class Run:
             self.pusher.check()  # a refused token is known before hours of training, not after
         self.load_data()
         self.build()
-        self.step, self.best = 0, {}
+        self.step, self.best, self.seconds_before = 0, {}, 0.0
         self.checkpoint_time = self.validation_time = 1.0  # seconds; measured below when the run is new
         if args.eval_only:
             return self.evaluate_only()
         if not args.resume and args.max_minutes is None:
             args.planned_epochs = args.num_epochs
+        self.accelerator.wait_for_everyone()  # nothing is written unless every process got this far
         self.store_arguments()
         self.announce()
         epoch, batch = self.load() if args.resume else (0, 0)
         self.wrap()
-        if self.accelerator.trackers == [] and self.tracker():
+        if self.accelerator.log_with:
             self.accelerator.init_trackers("pix2pix")
         self.floors()
         if not args.resume:
@@ -483,6 +531,8 @@ class Run:
         """Note SIGTERM and Ctrl-C instead of dying of them, so that the loop can write a state first."""
 
         def note(number: int, _frame) -> None:
+            if self.stop_signal == signal.SIGINT == number:
+                raise KeyboardInterrupt  # asked twice: no more patience
             self.stop_signal = number
 
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -517,7 +567,7 @@ class Run:
             total=args.planned_epochs and args.planned_epochs * steps, initial=epoch * steps + batch, unit="step",
             disable=not self.is_main or None, dynamic_ncols=True, smoothing=0.05,
         )  # fmt: skip
-        timer = None
+        self.timed, self.timer = 0, None
         while args.planned_epochs is None or epoch < args.planned_epochs:
             loader = self.accelerator.skip_first_batches(self.loader, batch) if batch else self.loader
             # On the loader, not on the sampler: accelerate counts its own iterations and would set those over ours.
@@ -528,18 +578,21 @@ class Run:
                 if self.accelerator.sync_gradients and self.step % args.log_every == 0:
                     self.read_losses(epoch + 1)
                 if args.planned_epochs is None:
-                    timer = self.plan(timer, epoch, batch, steps)
+                    self.plan(epoch, batch, steps)
                 if self.accelerator.sync_gradients:
-                    if args.max_steps and self.step >= args.max_steps and (batch < steps or epoch + 1 < args.planned_epochs):
+                    is_end = batch == steps and epoch + 1 == args.planned_epochs
+                    if args.max_steps and self.step >= args.max_steps and not is_end:
                         return self.leave(epoch, batch, steps, finished=True)
                     if self.is_asked_to_stop():
                         return self.leave(epoch, batch, steps, finished=False)
             epoch, batch = epoch + 1, 0
             is_last = epoch == args.planned_epochs
+            if epoch % args.validate_every == 0 or epoch % args.checkpoint_every == 0 or is_last:
+                self.read_losses(epoch)  # before anything is kept: a loss that is no number ends the run
+                self.timer = None  # what follows is no part of a step
             if epoch % args.validate_every == 0 or is_last:
                 self.validate(epoch)
             if epoch % args.checkpoint_every == 0 or is_last:
-                self.read_losses(epoch)
                 self.save(epoch, 0)
                 if self.pusher and self.best and not is_last:
                     self.pusher.start(f"Epoch {epoch} of {args.planned_epochs}")
@@ -558,19 +611,22 @@ class Run:
         self.epoch = epoch
         return finished
 
-    def plan(self, timer: tuple[int, float] | None, epoch: int, batch: int, steps: int) -> tuple[int, float] | None:
+    def plan(self, epoch: int, batch: int, steps: int) -> None:
         """Fix the number of epochs once, from the time that the first steps took; all processes agree on it."""
+        import torch
         from accelerate.utils import broadcast_object_list
 
-        done = epoch * steps + batch
-        if done == TIMED_STEPS:
-            return done, time.monotonic()
-        if timer is None or done < timer[0] + TIMED_STEPS:
-            return timer
-        step_time = (time.monotonic() - timer[1]) / (done - timer[0])
+        self.timed += 1
+        if self.timed >= TIMED_STEPS and self.timer is None:  # the first steps only warm up
+            self.timer = (self.timed, time.monotonic())
+        if self.timer is None or self.timed < self.timer[0] + TIMED_STEPS:
+            return
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        step_time = (time.monotonic() - self.timer[1]) / (self.timed - self.timer[0])
         args = self.args
         planned = plan_epochs(
-            args.max_minutes * 60, spent=time.monotonic() - STARTED - batch * step_time, epoch=epoch, step_time=step_time,
+            args.max_minutes * 60, spent=self.seconds() - batch * step_time, epoch=epoch, step_time=step_time,
             steps=steps, validation=self.validation_time, validate_every=args.validate_every,
             checkpoint=self.checkpoint_time, checkpoint_every=args.checkpoint_every,
         )  # fmt: skip
@@ -581,7 +637,6 @@ class Run:
         self.say(f"{step_time:.2f} s a step: {args.planned_epochs} epochs fit {args.max_minutes:g} minutes")
         self.progress.total = args.planned_epochs * steps
         self.progress.refresh()
-        return timer
 
     def step_both(self, pair: dict, epoch: int, batch: int, fraction: float) -> None:
         """One batch for every direction: a discriminator step and a generator step each."""
@@ -595,7 +650,7 @@ class Run:
         torch.manual_seed(int(seed) >> 1)
         rate = learning_rate(self.args, fraction)
         pair = {name: pair[name].contiguous(memory_format=torch.channels_last) for name in ("photo", "sketch")}
-        networks = [*self.models_g.values(), *self.models_d.values()]
+        networks = [*self.distributed_g.values(), *self.distributed_d.values()]
         with self.accelerator.accumulate(*networks):
             for direction in self.directions:
                 source, target = source_and_target(direction)
@@ -622,7 +677,7 @@ class Run:
         from pix2pix.losses import discriminator_loss, generator_loss
 
         args, accelerator = self.args, self.accelerator
-        generator, model_d = self.models_g[direction], self.models_d[direction]
+        generator, distributed_d = self.distributed_g[direction], self.distributed_d[direction]
         discriminator = self.discriminators[direction]
         optimizer_g, optimizer_d = self.steppers_g[direction], self.steppers_d[direction]
         for optimizer in (self.optimizers_g[direction], self.optimizers_d[direction]):
@@ -637,7 +692,7 @@ class Run:
             discriminator.requires_grad_(True)
             with accelerator.autocast():
                 loss_d = discriminator_loss(
-                    model_d, source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
+                    distributed_d, source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
                 )
             accelerator.backward(loss_d)
             optimizer_d.step()
@@ -678,8 +733,7 @@ class Run:
                 if not math.isfinite(value):
                     raise RunError(
                         f"{name} of {direction} became {value} between steps {self.step - self.summed} and {self.step}; "
-                        "go on from the last good state with --resume and a lower --learning-rate in a new run, "
-                        "or --mixed-precision no"
+                        f"start a new run with --init-from {self.folder} and a lower --learning-rate or --mixed-precision no"
                     )
             rate = self.optimizers_g[direction].param_groups[0]["lr"]
             line = {"kind": "train", "epoch": epoch, "step": self.step, "direction": direction}
@@ -699,12 +753,9 @@ class Run:
         """The generator that is judged and published: the averaged one where there is one."""
         return self.averaged[direction].module if direction in self.averaged else self.generators[direction]
 
-    def held_out(self, direction: str):
-        """Sources and targets (N, C, H, W) of the people held out, read once."""
-        return self._held_out[direction]
-
     @functools.cached_property
-    def _held_out(self) -> dict[str, tuple]:
+    def held_out(self) -> dict[str, tuple]:
+        """Sources and targets (N, C, H, W) of the people held out, by direction, read once."""
         import torch
 
         from pix2pix.directions import source_and_target
@@ -723,8 +774,8 @@ class Run:
             fakes = [generator(one.to(self.accelerator.device)).float().cpu() for one in source.split(4)]
         if not all(torch.isfinite(fake).all() for fake in fakes):
             raise RunError(
-                f"the generator gives NaN or infinity at step {self.step}; go on from the last good state in a new run "
-                "with a lower --learning-rate, or --mixed-precision no"
+                f"the generator gives NaN or infinity at step {self.step}; start a new run with a lower --learning-rate "
+                "or --mixed-precision no"
             )
         return torch.cat(fakes).add(1).mul(127.5).round().clamp(0, 255).div(127.5).sub(1)
 
@@ -734,14 +785,28 @@ class Run:
 
         return validation_scores(fake, target, self.perception)
 
+    def floor_scores(self, direction: str) -> dict[str, dict[str, float]]:
+        """The scores of what knows nothing of the person, by name."""
+        from pix2pix.directions import source_and_target
+        from pix2pix.metrics import mean_picture
+
+        count = min(len(self.train_images), VALIDATION_PAIRS)
+        _, name = source_and_target(direction)
+        mean = mean_picture(self.plain_images[index][name] for index in range(count))
+        source, target = self.held_out[direction]
+        pictures = floor_pictures(source, target, mean, self.validation_people)
+        return {floor: self.scores(fake, target) for floor, fake in pictures.items()}
+
     def floors(self) -> None:
         """Record what no translation at all would score on the people held out."""
         if not self.is_main or not len(self.validation_images) or any(line["kind"] == "floors" for line in self.metrics()):
             return
         for direction in self.directions:
-            source, target = self.held_out(direction)
-            floors = {name: self.scores(fake, target) for name, fake in floor_pictures(source, target).items()}
+            floors = self.floor_scores(direction)
             self.record({"kind": "floors", "direction": direction, **floors})
+            for name, scores in floors.items():
+                shown = ", ".join(f"{key} {value:.3f}" for key, value in scores.items())
+                self.say(f"floor {direction}: {shown} ({name.replace('_', ' ')})")
 
     def validate(self, epoch: int, *, is_candidate: bool = True) -> None:
         """Score the people held out; keep the weights if they are the best so far; write a grid of pictures."""
@@ -756,7 +821,7 @@ class Run:
                         generator.save_pretrained(self.folder / direction)
                         self.best[direction] = {"epoch": epoch, "score": None}
                     continue
-                source, target = self.held_out(direction)
+                source, target = self.held_out[direction]
                 fake = self.translate(generator, source)
                 scores = self.scores(fake, target)
                 # Higher is better: structure kept (FSIM) minus how unlike a real one it looks. Either alone is fooled.
@@ -810,11 +875,10 @@ class Run:
             generator = UNetGenerator.from_pretrained(
                 args.init_from or self.folder, subfolder=direction, revision=args.init_revision
             ).to(self.accelerator.device)
-            source, target = self.held_out(direction)
-            rows = {"translated": self.translate(generator, source), **floor_pictures(source, target)}
-            self.say(f"{direction}, {len(target)} people held out")
-            for name, fake in rows.items():
-                scores = self.scores(fake, target)
+            source, target = self.held_out[direction]
+            rows = {"translated": self.scores(self.translate(generator, source), target), **self.floor_scores(direction)}
+            self.say(f"{direction}, {len(target)} pairs held out")
+            for name, scores in rows.items():
                 self.say(f"  {name:16}" + "  ".join(f"{key} {value:8.3f}" for key, value in scores.items()))
         return 0
 
@@ -827,7 +891,9 @@ class Run:
 
         if not finished:
             name = signal.Signals(self.stop_signal).name
-            self.say(f"stopped by {name}; the state is saved. Go on with: train.py --output-dir {self.folder} --resume")
+            folder = shlex.quote(str(self.folder))
+            self.say(f"stopped by {name}; the state is saved. Go on with: train.py --output-dir {folder} --resume")
+            self.accelerator.end_training()
             return 128 + self.stop_signal
         if self.is_main:
             for direction in self.directions:
@@ -837,12 +903,12 @@ class Run:
             if self.pusher:
                 warning = self.pusher.finish(f"Epoch {self.epoch}")
                 self.say(f"warning: {warning}" if warning else f"pushed to {self.args.push_to_hub}")
-            minutes = (time.monotonic() - STARTED) / 60
+            minutes, folder = self.seconds() / 60, shlex.quote(str(self.folder))
             self.say(
                 f"\ndone in {minutes:.1f} minutes.\n"
                 f"pictures of the people held out: {self.folder / 'grid.png'}, curves: {self.folder / 'curves.png'}\n"
-                f"open the page on this model:     PIX2PIX_MODEL={self.folder} python space/app.py\n"
-                f"translate your own pictures:     python -m pix2pix.translate --model {self.folder} "
+                f"open the page on this model:     PIX2PIX_MODEL={folder} python space/app.py\n"
+                f"translate your own pictures:     python -m pix2pix.translate --model {folder} "
                 f"--direction {self.directions[0]} PICTURE --output translated"
             )
         self.accelerator.wait_for_everyone()

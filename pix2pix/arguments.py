@@ -108,11 +108,8 @@ CHANGEABLE = {
     "compile",
     "dataset",
     "eval_only",
-    "init_from",
-    "init_revision",
     "keep_checkpoints",
     "log_every",
-    "max_minutes",
     "max_pixels",
     "max_steps",
     "num_epochs",
@@ -270,9 +267,10 @@ def complete(given: dict[str, Any], stored: dict[str, Any] | None = None) -> dic
                     f"{flag} cannot change on resume: the run has {stored.get(name)}, got {value}; "
                     "leave it out, or start a new run"
                 )
-        complete = {**DEFAULTS, **PRESETS[stored["preset"]], **stored, "resume": None, "eval_only": False, **given}
-        if "num_epochs" in given or "max_minutes" in given:
-            complete["planned_epochs"] = given.get("num_epochs") or stored["planned_epochs"]
+        once = {"resume": None, "eval_only": False, "max_steps": None}  # what was asked of one start, not of the run
+        complete = {**DEFAULTS, **PRESETS[stored["preset"]], **stored, **once, **given}
+        if "num_epochs" in given:
+            complete["planned_epochs"] = given["num_epochs"]
     else:
         preset = given.get("preset", DEFAULTS["preset"])
         complete = {**DEFAULTS, **PRESETS[preset], **given, "planned_epochs": None}
@@ -330,9 +328,9 @@ def check(args: dict[str, Any]) -> None:
         raise ValueError(
             f"--image-size must be one number or height and width, at least 16 each, got {' '.join(map(str, size))}"
         )
-    silent = args["adversarial"] == "none"
-    if silent and args["reconstruction"] == "none" and not args["perceptual_weight"]:
-        raise ValueError("--adversarial none with --reconstruction none leaves nothing to learn; give one of them")
+    has_reconstruction = args["reconstruction"] != "none" and args["l1_weight"] > 0
+    if args["adversarial"] == "none" and not has_reconstruction and not args["perceptual_weight"]:
+        raise ValueError("--adversarial none without a reconstruction or perceptual term leaves nothing to learn; give one")
     if args["push_to_hub"] is not None and args["push_to_hub"].count("/") != 1:
         raise ValueError(f"--push-to-hub must be USER/NAME, got {args['push_to_hub']!r}")
 

@@ -146,6 +146,20 @@ def prune_states(folder: Path, *, keep: int) -> None:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
+def set_aside(folder: Path, *, after: State) -> None:
+    """Make way for a run that goes on from `after`: later states get another name, what a kill left half-written goes.
+
+    The later states belong to a course that is not gone on with; they are not deleted, and never resumed by "latest".
+    """
+    for leftover in folder.glob(".*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for state in list_states(folder):
+        if (state.epoch, state.batch) > (after.epoch, after.batch):
+            aside = state.folder.with_name(f"abandoned_{state.folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            os.replace(state.folder, aside)
+
+
 def restore_best(state: State, run_folder: Path) -> None:
     """Put the best weights back to what they were when the state was written."""
     for direction in state.folder.glob("best/*"):

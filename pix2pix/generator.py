@@ -110,6 +110,8 @@ class UNetGenerator(
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
         if upsampling not in ("transposed", "resize", "subpixel"):
             raise ValueError(f"upsampling must be transposed, resize or subpixel, got {upsampling!r}")
+        if not all(isinstance(side, int) and side <= 4096 for side in self.config["image_size"]):
+            raise ValueError(f"image_size must be whole numbers up to 4096, got {image_size!r}")
         if not isinstance(skips, bool):
             raise ValueError(f"skips must be true or false, got {skips!r}")
 
@@ -297,7 +299,7 @@ def _read_config(path: Path, where: str, architecture: str) -> dict[str, Any]:
     """Read the constructor arguments, refusing anything that is not a plain description of this class."""
     try:
         config = json.loads(path.read_bytes()[:100_000])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"model {where} has a {CONFIG_NAME} that is not JSON; download it again") from error
     if not isinstance(config, dict):
         raise ModelError(f"model {where} has a {CONFIG_NAME} that is not an object; download it again")

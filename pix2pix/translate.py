@@ -2,6 +2,7 @@
 
 import argparse
 import glob
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -85,42 +86,55 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pix2pix.faces import find_faces
     from pix2pix.files import require_writable
     from pix2pix.images import ImageError, open_image, save_png
-    from pix2pix.inference import Translator
+    from pix2pix.inference import MINIMUM_SIDE, Translator
 
     try:
         paths = find_pictures(args.inputs)
         names = output_names(paths)
-        require_writable(args.output, name="--output")
+        targets = {(args.output / name).resolve() for name in names}
+        for path in paths:
+            if path.resolve() in targets:
+                raise ValueError(f"--output '{args.output}' would overwrite the input '{path}'; choose another folder")
         translator = Translator.from_pretrained(args.model, args.direction, args.device, revision=args.revision)
+        require_writable(args.output, name="--output")
         if args.align:
             find_faces(Image.new("RGB", (64, 64)))  # a missing detector is known before the first picture
-    except (ValueError, RuntimeError, ImportError) as error:  # RuntimeError: torch's word for a device that is not there
+    except (ValueError, ImportError, OSError, RuntimeError, AssertionError) as error:
+        # The last two are what torch raises for a device that is not there, or that it was built without.
         command.error(str(error).splitlines()[0])
 
     failures = 0
 
-    def readable() -> Iterator[tuple[str, object]]:
+    def leave_out(reason: str) -> None:
         nonlocal failures
+        failures += 1
+        progress.write(f"left out: {reason}", file=sys.stderr)
+        progress.update()
+
+    def readable() -> Iterator[tuple[str, Image.Image]]:
         for path, name in zip(paths, names, strict=True):
             try:
                 image = open_image(path, max_pixels=args.max_pixels)
-                if min(image.size) < 16:
-                    raise ImageError(f"'{path.name}' must have at least 16 pixels a side, got {image.width} x {image.height}")
+                if min(image.size) < MINIMUM_SIDE:
+                    size = f"{image.width} x {image.height}"
+                    raise ImageError(f"'{path.name}' must have at least {MINIMUM_SIDE} pixels a side, got {size}")
             except ImageError as error:
-                failures += 1
-                progress.write(f"left out: {error}", file=sys.stderr)
-                progress.update()
+                leave_out(str(error))
             else:
                 yield name, image
 
     with tqdm(total=len(paths), unit="picture", disable=None) as progress:
-        batch: list[tuple[str, object]] = []
         pictures = readable()
-        while batch := [item for _, item in zip(range(args.batch_size), pictures)]:  # noqa: B905
+        while batch := list(itertools.islice(pictures, args.batch_size)):
             images = [image for _, image in batch]
-            for (name, _), result in zip(batch, translator(images, align=args.align, seed=args.seed), strict=True):
-                save_png(result, args.output / name)
-                progress.update()
+            results = translator(images, align=args.align, seed=args.seed)
+            for (name, _), result in zip(batch, results, strict=True):
+                try:
+                    save_png(result, args.output / name)
+                except OSError as error:  # the disk is full, or no longer there: the next picture may be smaller
+                    leave_out(f"'{name}' could not be written to '{args.output}' ({error.strerror or error})")
+                else:
+                    progress.update()
     done = len(paths) - failures
     print(f"{done} of {len(paths)} pictures translated into {args.output}" + (f", {failures} left out" if failures else ""))
     return 1 if failures else 0

@@ -4,7 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from pix2pix.checkpoints import find_state, list_states, load_state, prune_states, restore_best, save_state, state_name
+from pix2pix.checkpoints import (
+    find_state,
+    list_states,
+    load_state,
+    prune_states,
+    restore_best,
+    save_state,
+    set_aside,
+    state_name,
+)
 
 
 def player(seed):
@@ -80,6 +89,18 @@ def test_pruning_keeps_the_newest(tmp_path):
         (tmp_path / state_name(epoch)).mkdir()
     prune_states(tmp_path, keep=2)
     assert sorted(os.listdir(tmp_path)) == ["epoch_0003", "epoch_0004"]
+
+
+def test_going_on_from_an_older_state_keeps_the_later_ones_under_another_name(tmp_path):
+    for name in ("epoch_0001", "epoch_0002", state_name(2, 3), ".epoch_0003-1a2b"):
+        (tmp_path / "state" / name).mkdir(parents=True)
+    set_aside(tmp_path / "state", after=find_state(tmp_path, str(tmp_path / "state" / "epoch_0001")))
+    assert sorted(os.listdir(tmp_path / "state")) == [
+        "abandoned_epoch_0002",
+        "abandoned_epoch_0002_step_00000003",
+        "epoch_0001",
+    ]
+    assert find_state(tmp_path, "latest").epoch == 1
 
 
 def test_a_failed_write_leaves_the_old_states_alone(tmp_path):

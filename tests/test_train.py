@@ -284,6 +284,7 @@ def test_a_signal_is_answered_with_a_state(start, pairs, tmp_path, number):
             break
     with open(tmp_path / "run" / "metrics.jsonl") as file:  # the first step has been made when its line is there
         while '"train"' not in file.read():
+            assert running.poll() is None, running.communicate()[0]
             file.seek(0)
     running.send_signal(number)
     said += running.communicate()[0]
@@ -303,6 +304,13 @@ def test_the_minutes_plan_the_epochs_once(start, tmp_path, monkeypatch):
     planned = arguments.read_arguments(tmp_path / "run")["planned_epochs"]
     assert planned >= 5
     assert resume(tmp_path / "run", "--max-steps", "24") == 0
+
+    monkeypatch.setattr(train, "STARTED", time.monotonic())
+    # Stopped before the plan was made: the resumed run makes it, and knows what was spent before.
+    start("early", "--max-minutes", "0.2", "--max-steps", "10", "--direction", "photo2sketch")
+    assert arguments.read_arguments(tmp_path / "early")["planned_epochs"] is None
+    assert resume(tmp_path / "early") == 0
+    assert arguments.read_arguments(tmp_path / "early")["planned_epochs"] >= 5
     assert arguments.read_arguments(tmp_path / "run")["planned_epochs"] == planned
 
 
@@ -349,7 +357,7 @@ def test_eval_only_scores_and_changes_nothing(start, tmp_path, capsys):
     AcceleratorState._reset_state()
     assert train.main(["--output-dir", str(tmp_path / "run"), "--eval-only"]) == 0
     said = capsys.readouterr().out
-    assert "photo2sketch, 2 people held out" in said
+    assert "photo2sketch, 2 pairs held out" in said
     assert re.search(r"translated +mae +\d+\.\d{3}", said)
     assert re.search(r"mean_picture +mae +\d+\.\d{3}", said)
     assert weights(tmp_path / "run") == before
@@ -434,7 +442,40 @@ def test_nothing_to_resume_is_refused(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     with pytest.raises(SystemExit):
         train.main(["--output-dir", str(tmp_path / "run"), "--resume"])
-    assert "holds no run or no state" in capsys.readouterr().err or not (tmp_path / "run" / "state").exists()
+    assert "holds no run (arguments.json is missing); check --output-dir" in capsys.readouterr().err
+    (tmp_path / "run" / "arguments.json").write_text('{"preset": "lite"}')
+    with pytest.raises(SystemExit):
+        train.main(["--output-dir", str(tmp_path / "run"), "--resume"])
+    assert "--resume found no state in" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "run") == ["arguments.json"]
+
+
+def test_a_resumed_run_refuses_other_pairs(start, pairs, tmp_path, capsys):
+    start("run", "--num-epochs", "1")
+    other = tmp_path / "other"
+    for column in ("photos", "sketches"):
+        (other / "train" / column).mkdir(parents=True)
+        for index in range(6):
+            os.link(pairs / "train" / column / f"person{index}.png", other / "train" / column / f"person{index}.png")
+    before = weights(tmp_path / "run")
+    assert resume(tmp_path / "run", "--num-epochs", "2", "--dataset", str(other)) == 2
+    assert "--resume found other pairs than the run was started with" in capsys.readouterr().err
+    assert weights(tmp_path / "run") == before
+
+
+def test_going_on_from_an_older_state_is_possible(start, tmp_path):
+    start("run", "--num-epochs", "3", "--checkpoint-every", "1", "--keep-checkpoints", "5", "--direction", "photo2sketch")
+    state = tmp_path / "run" / "state"
+    before = weights(tmp_path / "run")
+    assert resume(tmp_path / "run", "--resume", str(state / "epoch_0001")) == 0
+    names = sorted(path.name for path in state.iterdir() if path.name.startswith("epoch_"))
+    assert names == ["epoch_0000", "epoch_0001", "epoch_0002", "epoch_0003"]
+    assert weights(tmp_path / "run") == before
+
+
+def test_new_runs_never_share_a_folder(tmp_path):
+    made = [train.new_folder(tmp_path / "runs" / "x") for _ in range(3)]
+    assert [folder.name for folder in made] == ["x", "x-2", "x-3"]
 
 
 @pytest.mark.parametrize(

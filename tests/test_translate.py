@@ -75,6 +75,24 @@ def test_a_picture_over_the_limit_is_left_out_before_it_is_decoded(model, pictur
     assert "huge.png" not in names(tmp_path / "out")
 
 
+def test_an_input_is_never_overwritten(model, pictures, capsys):
+    before = (pictures / "anna.png").read_bytes()
+    with pytest.raises(SystemExit):
+        run(model, pictures, output=pictures)
+    assert "would overwrite the input" in capsys.readouterr().err
+    assert (pictures / "anna.png").read_bytes() == before
+
+
+def test_aligned_portraits_come_out_in_the_training_geometry(model, tmp_path):
+    from pix2pix.drawn_faces import draw_pair
+
+    scene = Image.new("RGB", (500, 400), (120, 130, 140))
+    scene.paste(draw_pair(3).photo, (200, 100))
+    scene.save(tmp_path / "scene.png")
+    assert main(["--model", str(model), str(tmp_path / "scene.png"), "--output", str(tmp_path / "out"), "--align"]) == 0
+    assert Image.open(tmp_path / "out" / "scene.png").size == (200, 250)
+
+
 def test_a_seed_gives_a_variation_that_it_repeats(model, pictures, tmp_path):
     for output, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         main(["--model", str(model), str(pictures / "anna.png"), "--output", str(tmp_path / output), "--seed", seed])
