@@ -442,12 +442,12 @@ def test_nothing_to_resume_is_refused(tmp_path, capsys):
     (tmp_path / "run").mkdir()
     with pytest.raises(SystemExit):
         train.main(["--output-dir", str(tmp_path / "run"), "--resume"])
-    assert "holds no run (arguments.json is missing); check --output-dir" in capsys.readouterr().err
-    (tmp_path / "run" / "arguments.json").write_text('{"preset": "lite"}')
+    assert "--resume found no state in" in capsys.readouterr().err
+    (tmp_path / "run" / "state" / "epoch_0001").mkdir(parents=True)
     with pytest.raises(SystemExit):
         train.main(["--output-dir", str(tmp_path / "run"), "--resume"])
-    assert "--resume found no state in" in capsys.readouterr().err
-    assert os.listdir(tmp_path / "run") == ["arguments.json"]
+    assert "holds no run (arguments.json is missing); check --output-dir" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "run") == ["state"]
 
 
 def test_a_resumed_run_refuses_other_pairs(start, pairs, tmp_path, capsys):
@@ -540,7 +540,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(start, tmp_pa
     assert "the generator gives NaN or infinity at step 0" in refused(start, capsys, *extra)
     assert not (tmp_path / "run" / "photo2sketch").exists()
 
-    halfway = Namespace(sums={"photo2sketch": {"loss_d": torch.tensor(float("inf"))}}, summed=2, step=7)
+    halfway = Namespace(sums={"photo2sketch": {"loss_d": torch.tensor(float("inf"))}}, summed=2, step=7, folder="run")
     with pytest.raises(train.RunError, match="loss_d of photo2sketch became inf between steps 5 and 7"):
         train.Run.read_losses(halfway, epoch=1)
 
