@@ -196,7 +196,7 @@ class Run:
         torch.set_num_threads(args.num_threads or max(1, cores // here))
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
-        # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step fivefold.
+        # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step manifold.
         torch.set_flush_denormal(True)
         self.accelerator = Accelerator(
             # Without this accelerate takes the processes of torchrun on a machine without a GPU for strangers.
