@@ -98,9 +98,13 @@ def taken(folder: Path) -> bool:
 def new_folder(wanted: Path) -> Path:
     """Make the folder `wanted`, or `wanted-2`, `wanted-3` and so on if it exists: two starts never share one."""
     for path in (wanted, *(wanted.with_name(f"{wanted.name}-{number}") for number in range(2, 10_000))):
-        with contextlib.suppress(FileExistsError):
+        try:
             path.mkdir(parents=True)
-            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise ValueError(f"the run folder '{path}' cannot be made ({error.strerror}); give --output-dir") from error
+        return path
     raise ValueError(f"there are too many runs called '{wanted}'; choose a folder with --output-dir")
 
 
@@ -367,10 +371,12 @@ class Run:
         for name, value in wanted.config.items():
             found = loaded.config[name]
             if name not in free and found != value:
-                flag = (
-                    "--channels" if name.endswith("_channels") and name[:2] in ("in", "ou") else "--" + name.replace("_", "-")
-                )
-                remedy = f"{'--skips' if found else '--no-skips'}" if name == "skips" else f"a fitting {flag}"
+                flags = {
+                    "in_channels": "--channels",
+                    "out_channels": "--channels",
+                    "skips": "--skips" if found else "--no-skips",
+                }
+                remedy = flags.get(name, f"--{name.replace('_', '-')} {found}")
                 raise ModelError(
                     f"--init-from '{args.init_from}' ({direction}) has {name} {found}, this run {value}; give {remedy}"
                 )
@@ -493,9 +499,9 @@ class Run:
         if not args.resume and args.max_minutes is None:
             args.planned_epochs = args.num_epochs
         self.accelerator.wait_for_everyone()  # nothing is written unless every process got this far
-        self.store_arguments()
         self.announce()
         epoch, batch = self.load() if args.resume else (0, 0)
+        self.store_arguments()
         self.wrap()
         if self.accelerator.log_with:
             self.accelerator.init_trackers("pix2pix")
