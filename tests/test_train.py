@@ -179,6 +179,7 @@ def test_without_people_held_out_the_last_weights_are_the_product(start, tmp_pat
         ["--upsampling", "subpixel", "--no-mirror", "--jitter", "1", "--no-spectral", "--ema-decay", "0"],
         ["--perceptual-weight", "1"],
         ["--channels", "1", "3", "--image-size", "48", "40"],
+        ["--image-size", "16", "--receptive-field", "70", "--num-downsamples", "7"],
     ],
 )
 def test_every_row_of_the_ablation_can_be_trained(start, tmp_path, objective):
