@@ -38,7 +38,7 @@ def test_one_command_publishes_a_model(hub, folder):
     assert answer.stdout == f"pushed to {hub.endpoint}/artist/model (commit {sha})\n"
     assert hub.repo("artist/model").private
     assert hub.token not in answer.stdout + answer.stderr
-    assert ModelCard.load("artist/model").data.library_name == "pix2pix"
+    assert ModelCard.load("artist/model").data.to_dict()["library_name"] == "pix2pix"
     pulled = UNetGenerator.from_pretrained("artist/model", subfolder="photo2sketch", revision=sha)
     kept = UNetGenerator.from_pretrained(folder, subfolder="photo2sketch")
     for name, weight in kept.state_dict().items():
