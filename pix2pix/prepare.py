@@ -299,6 +299,7 @@ def read_archives(root: Path) -> "tuple[dict[str, Split], list[str]]":
                     else:
                         found[role[0]][role[1]].append((str(label), {"path": str(label), "bytes": content}))
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+            # The last is what zipfile raises for a compression, or a version of the format, that it does not know.
             faults.append(f"'{place}' is truncated or no zip file ({data.one_line(error)}); download it again")
     if not found and not faults:
         raise data.DataError(f"no CUHK archives in '{root}'; their names say training or testing, photos or sketches")
