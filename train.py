@@ -298,7 +298,8 @@ class Run:
         common = {"image_size": size, "channels": tuple(args.channels), "seed": args.seed}
         self.train_images = PairedImages(
             train_pairs, jitter_size=jittered if args.jitter > 1 else None, mirror=args.mirror,
-            max_rotation=args.max_rotation, max_warp=args.max_warp, max_tone=args.max_tone, **common,
+            max_rotation=args.max_rotation, max_warp=args.max_warp, max_tone=args.max_tone,
+            background_share=args.background_share, **common,
         )  # fmt: skip
         self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
         self.plain_images = PairedImages(

@@ -40,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_rotation": 0.0,
         "max_warp": 0.0,
         "max_tone": 0.0,
+        "background_share": 0.0,
     },
     # A few dozen pairs on a laptop: 2.6 M parameters at the pictures' own size, and the defences against a
     # discriminator that learns 88 pairs by heart (spectral norm, noise, least squares, averaged weights).
@@ -71,6 +72,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_rotation": 4.0,
         "max_warp": 4.0,
         "max_tone": 0.7,
+        "background_share": 0.4,
     },
 }
 
@@ -180,6 +182,10 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--max-tone", type=float, metavar="F", help="vary tone, colour, sharpness and grain of the source, 0 (not) to 1"
     )
+    data.add_argument(
+        "--background-share", type=float, metavar="F",
+        help="share of source photos, 0 to 1, whose background is replaced if it is even",
+    )  # fmt: skip
     data.add_argument(
         "--channels", type=int, nargs=2, choices=(1, 3), metavar=("A", "B"),
         help="channels of photo and sketch, 1 or 3 (without: 1 where all pictures are grey)",
@@ -322,6 +328,7 @@ def check(args: dict[str, Any]) -> None:
         "max_rotation": (0, 45),
         "max_warp": (0, 64),
         "max_tone": (0, 1),
+        "background_share": (0, 1),
         "num_workers": (0, 64),
         "base_channels": (1, 512),
         "max_channels": (1, 2048),

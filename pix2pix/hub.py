@@ -92,6 +92,7 @@ RECIPE = (
     "max_rotation",
     "max_warp",
     "max_tone",
+    "background_share",
     "validation_fraction",
     "max_pairs",
     "base_channels",

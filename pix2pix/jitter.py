@@ -90,6 +90,65 @@ def retoned(source: Tensor, rng: np.random.Generator, amount: float) -> Tensor:
     return x.clamp(0, 1).mul(2).sub(1)
 
 
+def resettled(photo: Tensor, rng: np.random.Generator, share: float) -> Tensor:
+    """Put another background behind a portrait that was taken before an even one; other pictures stay as they are.
+
+    Studio portraits all have one wall behind them. A network that never sees another takes everything else for a face.
+
+    Args:
+        photo: (3, H, W), in [-1, 1].
+        rng: Where the random numbers come from; the same number of them is drawn in every case.
+        share: Of the pictures that are changed, 0 to 1.
+
+    Returns:
+        (3, H, W), in [-1, 1].
+    """
+    is_changed, has_edges = rng.random(2)
+    colour, amount = rng.random((1, 3, 1, 1)), rng.random(2)
+    coarse, fine = rng.standard_normal((1, 3, 4, 4)), rng.standard_normal((1, 3, 7, 6))
+    if is_changed >= share or (mask := _even_background(photo)) is None:
+        return photo
+    height, width = photo.shape[1:]
+    wall = torch.from_numpy(colour.astype(np.float32)) + 0.25 * float(amount[0]) * _smooth(coarse, height, width)
+    if has_edges < 0.5:  # a window frame, a shelf, a crowd
+        blocks = F.interpolate(torch.from_numpy(fine.astype(np.float32)), (height, width), mode="nearest")
+        wall = wall + 0.2 * float(amount[1]) * blocks
+    return photo + mask * (wall[0].clamp(0, 1).mul(2).sub(1) - photo)
+
+
+def _even_background(photo: Tensor, *, tolerance: float = 0.3) -> Tensor | None:
+    """Where the even background of a portrait is: (1, H, W), 1 there and 0 on the person; None if it is not even.
+
+    Args:
+        photo: (3, H, W), in [-1, 1].
+        tolerance: Largest difference from the background's own colour, in model range.
+    """
+    height, width = photo.shape[1:]
+    rows, columns = max(1, height // 16), max(1, width // 16)
+    frame = torch.zeros(1, height, width, dtype=torch.bool)
+    frame[:, :rows] = True
+    frame[:, : height // 2, :columns] = frame[:, : height // 2, -columns:] = True
+    # Black corners are where an aligning rotation left the scan: no background, but no person either.
+    frame &= photo.amax(0, keepdim=True) > -0.9
+    edge = photo[:, frame[0]]
+    if edge.shape[1] < 16:
+        return None
+    near = (photo - edge.median(1).values[:, None, None]).abs().amax(0, keepdim=True) < tolerance
+    if near[frame].float().mean() < 0.7:
+        return None
+    # Only what hangs together with the frame: a shirt of the wall's colour stays. Followed at a quarter of the size.
+    coarse = F.avg_pool2d(near[None].float(), 4, ceil_mode=True) > 0.5
+    reached = coarse & (F.avg_pool2d(frame[None].float(), 4, ceil_mode=True) > 0)
+    for _ in range(max(coarse.shape[-2:])):
+        grown = (F.max_pool2d(reached.float(), 3, 1, 1) > 0) & coarse
+        if torch.equal(grown, reached):
+            break
+        reached = grown
+    around = F.interpolate(F.max_pool2d(reached.float(), 3, 1, 1), (height, width), mode="nearest")[0]
+    mask = near.float() * around
+    return F.avg_pool2d(mask[None], 3, 1, 1, count_include_pad=False)[0]
+
+
 def _smooth(knots: np.ndarray, height: int, width: int) -> Tensor:
     """A smooth field (N, C, height, width) through the knots (N, C, h, w)."""
     field = torch.from_numpy(knots.astype(np.float32))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix.jitter import moved, retoned
+from pix2pix.jitter import moved, resettled, retoned
 
 
 def draws(function, count=40):
@@ -85,3 +85,47 @@ def test_grey_stays_grey_and_edges_stay_where_they_are():
     for result in draws(lambda rng: retoned(half, rng, 1.0)):
         assert result.shape == half.shape
         assert result[0, :, :11].mean() > result[0, :, 13:].mean() + 0.3
+
+
+def portrait(wall, person=(0.2, -0.1, -0.3)):
+    """A person, an oval that stands on the lower edge, before a wall of one colour."""
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 80), torch.linspace(-1, 1, 64), indexing="ij")
+    is_person = (columns / 0.6) ** 2 + ((rows - 0.3) / 0.9) ** 2 < 1
+    colours = [torch.tensor(colour).view(3, 1, 1) for colour in (person, wall)]
+    return torch.where(is_person, *colours), is_person
+
+
+def test_an_even_background_is_replaced_and_the_person_is_not():
+    photo, is_person = portrait((-0.2, 0.4, 0.8))
+    inside = torch.nn.functional.avg_pool2d(is_person[None].float(), 5, 1, 2) == 1
+    results = draws(lambda rng: resettled(photo, rng, 1.0), 20)
+    for result in results:
+        assert torch.equal(result[:, inside[0]], photo[:, inside[0]])
+        assert result.min() >= -1
+        assert result.max() <= 1
+    changed = [(result - photo)[:, :20].abs().mean().item() for result in results]
+    assert min(changed) > 0.05
+    assert len({round(change, 4) for change in changed}) == 20
+
+
+def test_what_does_not_hang_together_with_the_background_stays():
+    photo, _ = portrait((-0.2, 0.4, 0.8))
+    photo[:, 50:60, 28:36] = torch.tensor((-0.2, 0.4, 0.8)).view(3, 1, 1)  # a badge of the wall's colour
+    for result in draws(lambda rng: resettled(photo, rng, 1.0), 5):
+        assert torch.equal(result[:, 50:60, 28:36], photo[:, 50:60, 28:36])
+
+
+def test_only_the_share_asked_for_is_changed_and_uneven_backgrounds_never():
+    photo, _ = portrait((0.9, 0.9, 0.9))
+    results = draws(lambda rng: resettled(photo, rng, 0.4), 100)
+    assert 25 < sum(not torch.equal(result, photo) for result in results) < 55
+    street = torch.rand(3, 80, 64) * 2 - 1
+    assert all(torch.equal(result, street) for result in draws(lambda rng: resettled(street, rng, 1.0), 10))
+
+
+def test_black_corners_are_no_background():
+    photo, _ = portrait((-0.2, 0.4, 0.8))
+    photo[:, :6] = -1
+    for result in draws(lambda rng: resettled(photo, rng, 1.0), 5):
+        assert torch.equal(result[:, :4], photo[:, :4])
+        assert not torch.equal(result[:, 10:20], photo[:, 10:20])
