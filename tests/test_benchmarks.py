@@ -1,6 +1,8 @@
 """The benchmarks run: each with tiny settings, none judged by the clock."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -11,10 +13,11 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from benchmarks import ablation, inference_speed, time_to_quality, timing, train_speed
+from benchmarks import ablation, inference_speed, scaling, time_to_quality, timing, train_speed
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
+from pix2pix import arguments
 from pix2pix.drawn_faces import draw_pair
 from pix2pix.generator import UNetGenerator
 
@@ -84,8 +87,6 @@ def test_a_table_is_markdown():
 
 
 def test_every_row_is_a_run_that_train_py_accepts_and_every_table_row_exists():
-    from pix2pix import arguments
-
     args = ablation.parser().parse_args(["--output", "out"])
     for flags in ablation.ROWS.values():
         given = arguments.complete(arguments.explicit([*ablation.base_flags(args, []), *flags]))
@@ -307,3 +308,77 @@ def test_the_verdict_knows_which_way_each_score_points():
     assert time_to_quality.verdicts(results) == {"photo2sketch": {"fsim": False, "perceptual": False}}
     results["preset"]["photo2sketch"] = {"fsim": 0.7, "perceptual": 0.39}
     assert time_to_quality.verdicts(results) == {"photo2sketch": {"fsim": True, "perceptual": True}}
+
+
+# -- scaling -----------------------------------------------------------------------------------------------------------
+
+
+def test_scaling_measures_each_axis_and_draws_it(tmp_path, capsys):
+    words = [
+        "--output",
+        str(tmp_path / "out"),
+        "--preset",
+        "paper",
+        "--steps",
+        "1",
+        "--axes",
+        "batch size",
+        "pairs",
+        "processes",
+    ]
+    words += ["--batch-sizes", "2", "--pairs", "40", "--processes", "2"]
+    assert scaling.main([*words, "--", *TINY, "--receptive-field", "16"]) == 0
+    rows = read(tmp_path / "out" / "results.json")["rows"]
+    assert [(row["axis"], row["value"], row["processes"]) for row in rows] == [
+        ("batch size", 2, 1),
+        ("pairs", 40, 1),
+        ("processes", 2, 2),
+    ]
+    assert all(row["images_per_second"] > 0 and 0 <= row["waited"] < 1 for row in rows)
+    # Two processes hold the libraries twice.
+    assert rows[2]["peak_bytes"] > 1.5 * rows[0]["peak_bytes"] > 1e8
+    assert (tmp_path / "out" / "scaling.png").stat().st_size > 10_000
+    assert "| processes " in capsys.readouterr().out
+
+
+def test_memory_does_not_grow_with_a_stream(tmp_path):
+    """Fifty times the pairs, and ten times what the difference may be in bytes: none of it is held."""
+    code = (
+        "import sys; from benchmarks.timing import peak_memory; from pix2pix.data import PairStream\n"
+        "stream = PairStream(sys.argv[1], fraction=0.1)\n"
+        "count = sum(1 for _ in stream.rows(seed=0, epoch=0, buffer_size=100))\n"
+        "print(count + stream.held_count, peak_memory())"
+    )
+    found = []
+    for pairs in (600, 30_000):
+        scaling.write_streamed(tmp_path / str(pairs), pairs)
+        command = [sys.executable, "-c", code, str(tmp_path / str(pairs))]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+        count, peak = map(int, done.stdout.split())
+        assert count == pairs
+        found.append(peak)
+    size = sum(file.stat().st_size for file in (tmp_path / "30000").iterdir())
+    assert size > 50e6
+    assert found[1] - found[0] < size / 2
+
+
+def test_a_point_that_fails_is_told_and_the_others_are_measured(tmp_path):
+    point = scaling.Point("pairs", 3, ["--dataset", str(tmp_path / "nowhere"), *TINY_PAPER])
+    row = scaling.measure(point, steps=1, folder=tmp_path)
+    assert "nowhere" in row["failed"]
+
+
+# -- the documents -----------------------------------------------------------------------------------------------------
+
+
+def test_the_documented_commands_are_accepted():
+    programs = {"ablation": ablation, "train_speed": train_speed, "inference_speed": inference_speed}
+    programs |= {"time_to_quality": time_to_quality, "scaling": scaling}
+    found = set()
+    for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
+        for name, line in re.findall(r"^python benchmarks/(\w+)\.py(.*)$", document.read_text(encoding="utf-8"), re.MULTILINE):
+            own, extra = timing.split_flags(shlex.split(line, comments=True))
+            programs[name].parser().parse_args(own)
+            arguments.complete(arguments.explicit(extra))
+            found.add(name)
+    assert found == programs.keys()
