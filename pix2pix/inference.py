@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Sequence
-from typing import overload
+from pathlib import Path
+from typing import Literal, overload
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pix2pix.directions import Direction, source_and_target
-from pix2pix.generator import UNetGenerator
+from pix2pix.generator import WEIGHTS_NAME, ModelError, UNetGenerator
 from pix2pix.images import ImageError, fit, to_image, to_tensor, unfit, upright
 from pix2pix.layers import dropping_out
+from pix2pix.onnx_generator import ONNX_NAME, OnnxGenerator
 
 MINIMUM_SIDE = 16
+
+Runtime = Literal["torch", "onnx"]
 
 
 def default_device() -> torch.device:
@@ -30,7 +34,8 @@ class Translator:
         sketch = translator(Image.open("me.jpg"))
 
     Args:
-        generator: The network; it is moved to the device and put into evaluation mode.
+        generator: The network; it is moved to the device and put into evaluation mode. An `OnnxGenerator` stays on the
+            CPU.
         direction: What it was trained for: "photo2sketch" or "sketch2photo".
         device: Where it runs; by default `default_device()`.
 
@@ -40,12 +45,14 @@ class Translator:
 
     def __init__(
         self,
-        generator: UNetGenerator,
+        generator: UNetGenerator | OnnxGenerator,
         direction: Direction = "photo2sketch",
         device: str | torch.device | None = None,
     ) -> None:
         source_and_target(direction)
         self.direction = direction
+        if isinstance(generator, OnnxGenerator):
+            device = "cpu"
         self.device = torch.device(device) if device is not None else default_device()
         self.generator = generator.to(self.device).eval()
 
@@ -56,6 +63,7 @@ class Translator:
         direction: Direction = "photo2sketch",
         device: str | torch.device | None = None,
         *,
+        runtime: Runtime | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | os.PathLike | None = None,
@@ -63,11 +71,31 @@ class Translator:
     ) -> "Translator":
         """Load one direction of a model from a run folder or the Hub; arguments as in `UNetGenerator.from_pretrained`.
 
+        Args:
+            pretrained_model_name_or_path: A run folder, a folder written by `python -m pix2pix.export`, or a Hub id.
+            direction: "photo2sketch" or "sketch2photo".
+            device: Where it runs; by default `default_device()`. ONNX Runtime runs on the CPU.
+            runtime: What runs the network: "torch", or "onnx" for the `model.onnx` of an exported folder. By default torch,
+                unless the folder holds nothing but that file.
+            revision: Branch, tag or commit on the Hub.
+            token: Hub token; by default the one stored by `hf auth login`.
+            cache_dir: Where downloads are kept; by default the Hub's cache.
+            local_files_only: Whether to use the cache alone.
+
         Raises:
-            ValueError: If the direction is unknown.
+            ValueError: If the direction or the runtime is unknown.
             ModelError: If the model cannot be found or reached, or is incomplete, damaged or of another kind.
         """
         source_and_target(direction)
+        if runtime not in (None, "torch", "onnx"):
+            raise ValueError(f"runtime must be torch or onnx, got {runtime!r}")
+        folder = Path(pretrained_model_name_or_path, direction)
+        holds_only_onnx = (folder / ONNX_NAME).is_file() and not (folder / WEIGHTS_NAME).is_file()
+        if runtime == "onnx" or (runtime is None and holds_only_onnx):
+            network = OnnxGenerator.from_pretrained(pretrained_model_name_or_path, subfolder=direction)
+            if network.direction != direction:
+                raise ModelError(f"model '{folder / ONNX_NAME}' translates {network.direction}, not {direction}")
+            return cls(network, direction)
         generator = UNetGenerator.from_pretrained(
             pretrained_model_name_or_path,
             subfolder=direction,
@@ -106,7 +134,12 @@ class Translator:
 
         Raises:
             ImageError: If a picture is below 16 px a side, or is no PIL image.
+            ValueError: If a seed is given and ONNX Runtime runs the network: its file holds no dropout.
         """
+        if seed is not None and isinstance(self.generator, OnnxGenerator):
+            raise ValueError(
+                f"seed needs the torch runtime, got seed {seed} with onnx; leave it out, or load with runtime='torch'"
+            )
         if not isinstance(image, Image.Image):
             if isinstance(image, str | bytes | os.PathLike) or not isinstance(image, Sequence):
                 raise ImageError(f"image must be a PIL image or a list of them, got {type(image).__name__}; open it first")

