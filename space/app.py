@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
-if not (HERE / "pix2pix").is_dir():  # in a Space the package lies beside this file, in the source tree one folder up
-    sys.path.insert(0, str(HERE.parent))
+# In a Space the package lies beside this file, in the source tree one folder up; device.py always beside it.
+sys.path[:0] = [str(HERE)] if (HERE / "pix2pix").is_dir() else [str(HERE), str(HERE.parent)]
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it when it is imported
 
+import device  # noqa: E402
 import gradio as gr  # noqa: E402
 from PIL import Image  # noqa: E402
 
@@ -223,6 +224,7 @@ def build() -> gr.Blocks:
                     cache_examples=False,
                     api_visibility="private",
                 )
+        gr.Markdown(f"[Translate on your own device]({device.PATH.strip('/')}/): the picture never leaves it.")
         gr.Markdown(
             "A translation is the model's guess, not evidence: **not for identification** of anybody. "
             "Pictures are deleted from this server after at most "
@@ -274,6 +276,7 @@ def main() -> None:
         theme=gr.themes.Default(primary_hue="slate", neutral_hue="slate"),
         css=CSS,
         max_file_size=MAX_FILE_SIZE,
+        app_kwargs={"routes": device.routes(find_model)},
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pix2pix import arguments, evaluate, export, prepare, publish, translate
+from pix2pix import arguments, evaluate, export, prepare, publish, static_page, translate
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +21,9 @@ LAYERS = [
     {"generator", "discriminator", "data", "metrics"},
     {"onnx_generator", "hub"},
     {"inference", "export"},
-    {"train", "prepare", "translate", "evaluate", "publish", "app"},
+    {"train", "prepare", "translate", "evaluate", "static_page"},
+    {"publish", "device"},
+    {"app"},
 ]
 # Who may import what is heavy: so that the Space installs neither accelerate nor datasets, and training no gradio.
 OWNERS = {
@@ -37,7 +39,8 @@ OWNERS = {
     "piq": {"metrics"},
 }
 
-MODULES = {path.stem: path for path in [*(ROOT / "pix2pix").glob("*.py"), ROOT / "train.py", ROOT / "space" / "app.py"]}
+SPACE = {path.stem: path for path in (ROOT / "space").glob("*.py")}
+MODULES = {path.stem: path for path in [*(ROOT / "pix2pix").glob("*.py"), ROOT / "train.py"]} | SPACE
 MODULES.pop("__init__")
 
 
@@ -160,7 +163,7 @@ def test_the_readmes_training_commands_are_accepted():
         arguments.complete(arguments.explicit([word for word in words if word != "..."]))
 
 
-@pytest.mark.parametrize("module", [evaluate, export, prepare, publish, translate])
+@pytest.mark.parametrize("module", [evaluate, export, prepare, publish, static_page, translate])
 def test_the_readmes_programs_are_called_as_they_are_declared(module):
     found = [words for command in commands() if (words := words_after(command, module.__name__)) is not None]
     assert found
