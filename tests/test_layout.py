@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"files", "directions"},
     {"arguments", "images", "checkpoints", "curves"},
-    {"layers", "losses", "perception", "faces", "drawn_faces"},
+    {"layers", "losses", "perception", "faces", "drawn_faces", "jitter"},
     {"generator", "discriminator", "data", "metrics"},
     {"onnx_generator", "hub"},
     {"inference", "export"},
