@@ -32,7 +32,26 @@ THEME = gr.themes.Default(
     neutral_hue="stone",
     font=("system-ui", "sans-serif"),
     font_mono=("ui-monospace", "monospace"),
-).set(body_background_fill="*neutral_50", color_accent="#2f6f73", color_accent_soft="#e3efef")
+).set(
+    body_background_fill="*neutral_50",
+    body_text_color_subdued="*neutral_600",
+    body_text_color_subdued_dark="*neutral_300",
+    block_info_text_color="*neutral_600",
+    block_info_text_color_dark="*neutral_300",
+    block_label_text_color="*neutral_700",
+    block_title_text_color="*neutral_700",
+    link_text_color="#2f6f73",
+    link_text_color_dark="#7fbdc1",
+    link_text_color_visited="#2f6f73",
+    link_text_color_visited_dark="#7fbdc1",
+    color_accent="#2f6f73",
+    color_accent_soft="#e3efef",
+    color_accent_soft_dark="#1d3f41",
+    button_primary_background_fill="#2f6f73",
+    button_primary_background_fill_hover="#275e61",
+    button_primary_background_fill_dark="#2f6f73",
+    button_primary_background_fill_hover_dark="#37838a",
+)
 
 
 def main() -> None:

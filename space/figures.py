@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 COMPARE_JS = """
 // The divider's place is kept on the component, which stays when its content changes.
@@ -14,6 +14,27 @@ element.addEventListener("input", (event) => {
   if (event.target.matches(".compare-slider")) element.style.setProperty("--at", event.target.value + "%");
 });
 """
+
+THUMBNAILS_JS = """
+element.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-name]");
+  if (button) trigger("select", { name: button.dataset.name });
+});
+"""
+
+
+class Thumbnail(NamedTuple):
+    """A small picture to pick.
+
+    Attributes:
+        image: The picture.
+        alt: What it shows.
+        name: What it is called when it is picked.
+    """
+
+    image: Image.Image
+    alt: str
+    name: str
 
 
 class Figure(NamedTuple):
@@ -79,3 +100,15 @@ def row(figures: Sequence[Figure]) -> str:
             f"<figcaption><span>{html.escape(figure.caption)}</span>{link}</figcaption></figure>"
         )
     return f'<div class="figures">{"".join(parts)}</div>'
+
+
+def thumbnails(title: str, pictures: Sequence[Thumbnail]) -> str:
+    """Small pictures to pick, under a title."""
+    buttons = []
+    for picture in pictures:
+        small = ImageOps.fit(picture.image.convert("RGB"), (160, 200), Image.Resampling.LANCZOS)
+        buttons.append(
+            f'<button type="button" data-name="{html.escape(picture.name)}">'
+            f'<img src="{address(small, "JPEG")}" alt="{html.escape(picture.alt)}"></button>'
+        )
+    return f'<p class="quiet">{html.escape(title)}</p><div class="thumbnails">{"".join(buttons)}</div>'

@@ -70,12 +70,13 @@ def chosen(name: str | None) -> ModelSource:
 
 
 def card(source: ModelSource) -> str:
-    """What the model's card says, as Markdown without its metadata, pictures and comments; a sentence if it has none."""
+    """What the model's card says of it, its scores and its limits, as Markdown without pictures; a sentence if it has none."""
     try:
         text = (_card_file(source)).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):  # the Hub's errors are among them
         return f"There is no card for {source.title}, or it cannot be reached now."
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
+    text = re.sub(r"^## (How to use|Recipe)\n.*?(?=^## |\Z)", "", text, flags=re.DOTALL | re.MULTILINE)  # not for a visitor
     text = re.sub(r"<!--.*?-->|!\[[^\]]*\]\([^)]*\)|<img[^>]*>", "", text, flags=re.DOTALL)
     return re.sub(r"^#", "###", text.strip(), flags=re.MULTILINE)
 

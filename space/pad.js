@@ -37,6 +37,7 @@ async function follow() {
   changed = true;
   if (asking) return;
   asking = true;
+  find(".pad").dataset.settled = false;
   while (changed) {
     changed = false;
     if (isBlank()) {
@@ -57,6 +58,7 @@ async function follow() {
     }
   }
   asking = false;
+  find(".pad").dataset.settled = true;
 }
 
 const keep = () => {
@@ -95,8 +97,8 @@ function stroke(from, to) {
     }
     return;
   }
-  pen.strokeStyle = tool === "eraser" ? "#fff" : "#333";
-  pen.lineWidth = tool === "eraser" ? 26 : 3 * to.pressure;
+  pen.strokeStyle = tool === "eraser" ? "#fff" : "#444";
+  pen.lineWidth = tool === "eraser" ? 26 : 2.6 * to.pressure;
   pen.lineCap = pen.lineJoin = "round";
   pen.beginPath();
   pen.moveTo(from.x, from.y);

@@ -8,9 +8,10 @@ from types import ModuleType
 
 import gradio as gr
 import models
-from figures import COMPARE_JS, Figure, address, compare, empty, row
+from figures import COMPARE_JS, THUMBNAILS_JS, Figure, Thumbnail, address, compare, empty, row, thumbnails
 from gradio.processing_utils import save_pil_to_cache
 from limits import cores
+from PIL import Image
 
 HERE = Path(__file__).resolve().parent
 CSS = (HERE / "style.css").read_text(encoding="utf-8")
@@ -26,8 +27,18 @@ LARGEST = 1
 WORDS = {"photo2sketch": "Photo to sketch", "sketch2photo": "Sketch to photo"}
 STARTS = {"photo": "photo2sketch", "sketch": "sketch2photo"}
 EXAMPLES = {
-    "photo": ["astronaut.jpg", "drawn-8-photo.png", "drawn-21-photo.png", "drawn-35-photo.png"],
-    "sketch": ["drawn-8-sketch.png", "drawn-21-sketch.png", "drawn-35-sketch.png", "drawn-46-sketch.png"],
+    "photo": {
+        "astronaut.jpg": "Portrait of the astronaut Eileen Collins",
+        "drawn-8-photo.png": "Drawn person with white curls",
+        "drawn-21-photo.png": "Drawn person with dark hair",
+        "drawn-35-photo.png": "Drawn person with glasses",
+    },
+    "sketch": {
+        "drawn-8-sketch.png": "Sketch of a drawn person with curls",
+        "drawn-21-sketch.png": "Sketch of a drawn person with dark hair",
+        "drawn-35-sketch.png": "Sketch of a drawn person with glasses",
+        "drawn-46-sketch.png": "Sketch of another drawn person",
+    },
 }
 
 # Hands the sketch that is shown over to the pad.
@@ -210,10 +221,10 @@ def build() -> gr.Blocks:
             visible=len(sources) > 1,
             elem_id="model",
         )
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab(WORDS["photo2sketch"], id="photo2sketch"):
                 draw_on = translation_tab("photo2sketch", model)
-            with gr.Tab(WORDS["sketch2photo"], id="sketch2photo", render_children=True), gr.Tabs():
+            with gr.Tab(WORDS["sketch2photo"], id="sketch2photo", render_children=True), gr.Tabs(overflow_behavior="wrap"):
                 with gr.Tab("Draw", id="draw", render_children=True):
                     pad(model)
                 with gr.Tab("Upload", id="upload"):
@@ -284,15 +295,19 @@ def upload(label: str, *, elem_id: str | None) -> gr.Image:
 
 
 def examples(domain: str, picture: gr.Image, *, elem_id: str) -> None:
-    """Offer the pictures of "photo" or "sketch" that come with the page."""
-    gr.Examples(
-        [str(HERE / "examples" / name) for name in EXAMPLES[domain]],
-        picture,
-        label="Or try one of these",
-        elem_id=elem_id,
-        cache_examples=False,
-        api_visibility="private",
-    )
+    """Offer the pictures of "photo" or "sketch" that come with the page, as buttons that say what they show."""
+    pictures = []
+    for name, words in EXAMPLES[domain].items():
+        with Image.open(HERE / "examples" / name) as image:
+            pictures.append(Thumbnail(image.copy(), words, name))
+    strip = gr.HTML(thumbnails("Or try one of these", pictures), js_on_load=THUMBNAILS_JS, elem_id=elem_id, padding=False)
+
+    def pick(event: gr.EventData) -> str:
+        if event.name not in EXAMPLES[domain]:
+            raise gr.Error("There is no such example.", print_exception=False)
+        return str(HERE / "examples" / event.name)
+
+    strip.select(pick, None, picture, queue=False, api_visibility="private", show_progress="hidden")
 
 
 def translation_tab(direction: str, model: gr.Dropdown) -> gr.Button:
@@ -323,11 +338,13 @@ def translation_tab(direction: str, model: gr.Dropdown) -> gr.Button:
             note = gr.Markdown("", elem_classes="quiet", elem_id=f"{direction}-note")
             face = gr.Radio([], label="Which face?", visible=False, elem_id=f"{direction}-face")
             with gr.Row():
-                download = gr.DownloadButton(f"Download the {target}", visible=False, elem_id=f"{direction}-download")
-                download_whole = gr.DownloadButton(
-                    "Download the whole picture", visible=False, elem_id=f"{direction}-download-whole"
+                download = gr.DownloadButton(
+                    f"Download the {target}", visible=False, size="md", elem_id=f"{direction}-download"
                 )
-                draw_on = gr.Button("Draw on this sketch", visible=False, elem_id=f"{direction}-draw-on")
+                download_whole = gr.DownloadButton(
+                    "Download the whole picture", visible=False, size="md", elem_id=f"{direction}-download-whole"
+                )
+                draw_on = gr.Button("Draw on this sketch", visible=False, size="md", elem_id=f"{direction}-draw-on")
 
     @plainly
     def again(path, aligned, number, into_whole, name):
@@ -392,9 +409,7 @@ def pad(model: gr.Dropdown) -> None:
             return {"note": "The page is blank: draw a face on it."}
         return {"photo": address(photo, "PNG" if frame.get("exact") else "JPEG")}
 
-    from PIL import Image
-
-    with Image.open(HERE / "examples" / EXAMPLES["sketch"][0]) as example:
+    with Image.open(HERE / "examples" / "drawn-8-sketch.png") as example:
         source = address(example)
     board = gr.HTML(
         str(models.offered()[0]),
