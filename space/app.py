@@ -15,14 +15,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # In a Space the package lies beside this file, in the source tree one folder up; the page's own modules always beside it.
-sys.path[:0] = [str(folder) for folder in (HERE, HERE.parent) if str(folder) not in sys.path]
+folders = [HERE] if (HERE / "pix2pix").is_dir() else [HERE, HERE.parent]
+sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # Gradio reads it when it is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch too: one translation runs on each core, so each takes one thread
 
 import gradio as gr  # noqa: E402
+from limits import BodyLimit  # noqa: E402
 from pages import CSS, build, translations  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
 
 MAX_FILE_SIZE = "20mb"
+MAX_BODY = 32 * 2**20
+"""Longest request in bytes; above the largest file, so that Gradio can refuse that by itself."""
+
 MAX_WAITING = 30
 """How many may stand in the queue; whoever comes next is told that the page is busy."""
 
@@ -61,6 +67,7 @@ def main() -> None:
         theme=THEME,
         css=CSS,
         max_file_size=MAX_FILE_SIZE,
+        app_kwargs={"middleware": [Middleware(BodyLimit, max_bytes=MAX_BODY)]},
         footer_links=["api"],
         run_history=False,
         enable_monitoring=False,

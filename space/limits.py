@@ -1,9 +1,10 @@
-"""How much is done at once: one translation for each core, a bounded number that wait, and a polite word for the rest."""
+"""How much is done at once, and how much is read: one translation for each core, and no endless requests."""
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from typing import Any
 
 
 class BusyError(RuntimeError):
@@ -55,3 +56,39 @@ class Gate:
             yield
         finally:
             self._slots.release()
+
+
+class BodyLimit:
+    """ASGI middleware that stops reading a request after a number of bytes.
+
+    Gradio limits uploaded files alone, and keeps all else that it is sent in memory.
+
+    Args:
+        app: What the request is for.
+        max_bytes: The longest body that is read.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], *, max_bytes: int) -> None:
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Callable, send: Callable) -> None:
+        """Pass a request on, unless its body grows too long: then the answer is 413."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if length.isdigit() and int(length) > self._max_bytes:
+            return await self._refuse(send)
+        read = 0
+
+        async def counted() -> MutableMapping[str, Any]:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            # For the app it is as if the sender had gone away.
+            return message if read <= self._max_bytes else {"type": "http.disconnect"}
+
+        return await self._app(scope, counted, send)
+
+    async def _refuse(self, send: Callable) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": b"the request is too large"})

@@ -42,7 +42,7 @@ from pix2pix.inference import Translator
 ROOT = Path(__file__).parent.parent
 SPACE = ROOT / "space"
 SCREENSHOTS = ROOT / "screenshots"
-PATIENCE = 60_000  # milliseconds; a limit for the hopeless, not a time anything is held to
+PATIENCE = 240_000  # milliseconds; a limit for the hopeless, not a time anything is held to
 SIDE_BY_SIDE = (200, 250)
 
 
@@ -156,7 +156,7 @@ def opened(browser: Browser, *, width: int, height: int, **options: str) -> Iter
     page = browser.new_page(viewport={"width": width, "height": height}, **options)
     page.set_default_timeout(PATIENCE)
     errors = []
-    page.on("pageerror", errors.append)
+    page.on("pageerror", lambda error: errors.append(error))
     yield page
     page.close()
     assert errors == []

@@ -1,7 +1,8 @@
+import asyncio
 import threading
 
 import pytest
-from limits import BusyError, Gate, cores
+from limits import BodyLimit, BusyError, Gate, cores
 
 
 def test_the_cores_are_those_that_the_host_tells_of(monkeypatch):
@@ -68,3 +69,36 @@ def test_a_slot_is_free_again_after_a_failure():
             raise KeyError
     with gate.impatient():
         pass
+
+
+def answer(chunks: list[bytes], headers: list[tuple[bytes, bytes]], *, max_bytes: int) -> tuple[list, list]:
+    """What an application behind the limit receives, and what goes out."""
+    inbox = [{"type": "http.request", "body": chunk, "more_body": True} for chunk in chunks]
+    received, sent = [], []
+
+    async def app(scope, receive, send):
+        for _ in chunks:
+            received.append(await receive())
+
+    async def receive():
+        return inbox.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "headers": headers}
+    asyncio.run(BodyLimit(app, max_bytes=max_bytes)(scope, receive, send))
+    return received, sent
+
+
+def test_a_request_that_says_it_is_too_large_is_refused_unread():
+    assert answer([b"abc"], [(b"content-length", b"3")], max_bytes=3)[1] == []
+    received, sent = answer([b"abcd"], [(b"content-length", b"4")], max_bytes=3)
+    assert received == []
+    assert sent[0]["status"] == 413
+
+
+def test_a_request_that_does_not_say_so_is_cut():
+    received, _ = answer([b"ab", b"c", b"d", b"e"], [], max_bytes=3)
+    assert [message.get("body") for message in received] == [b"ab", b"c", None, None]
+    assert received[2] == {"type": "http.disconnect"}
