@@ -1,6 +1,8 @@
 """`Translator`: a picture in, the other side of it out. With `faces` and `drawn_faces`, all that the Space imports."""
 
+import copy
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, overload
@@ -16,6 +18,11 @@ from pix2pix.layers import dropping_out
 from pix2pix.onnx_generator import ONNX_NAME, OnnxGenerator
 
 MINIMUM_SIDE = 16
+MAX_STRENGTH = 2.0
+"""The strongest variation: twice the dropout of the training."""
+
+# Dropout draws from the process's one stream of random numbers, so two variations must not run at the same time.
+_one_variation = threading.Lock()
 
 Runtime = Literal["torch", "onnx"]
 
@@ -107,14 +114,22 @@ class Translator:
         return cls(generator, direction, device)
 
     @overload
-    def __call__(self, image: Image.Image, *, align: bool = ..., seed: int | None = ...) -> Image.Image: ...
+    def __call__(
+        self, image: Image.Image, *, align: bool = ..., seed: int | None = ..., strength: float = ...
+    ) -> Image.Image: ...
 
     @overload
     def __call__(
-        self, image: Sequence[Image.Image], *, align: bool = ..., seed: int | None = ..., batch_size: int = ...
+        self,
+        image: Sequence[Image.Image],
+        *,
+        align: bool = ...,
+        seed: int | None = ...,
+        strength: float = ...,
+        batch_size: int = ...,
     ) -> list[Image.Image]: ...
 
-    def __call__(self, image, *, align=False, seed=None, batch_size=8):
+    def __call__(self, image, *, align=False, seed=None, strength=1.0, batch_size=8):
         """Translate one picture or a list of them.
 
         Each is turned upright, brought to the training size (aspect kept, the rest mirrored), translated, and brought
@@ -127,6 +142,8 @@ class Translator:
                 the aligned portrait's translation, in the portrait's size.
             seed: None for the deterministic translation; a number for the variation of that number (dropout on, the
                 paper's noise z).
+            strength: How far a variation may go, from 0 (the deterministic translation) to 2: what the dropout
+                probabilities of the training are multiplied by. Without a seed it does nothing.
             batch_size: How many pictures of a list go through the network at once.
 
         Returns:
@@ -134,8 +151,11 @@ class Translator:
 
         Raises:
             ImageError: If a picture is below 16 px a side, or is no PIL image.
-            ValueError: If a seed is given and ONNX Runtime runs the network: its file holds no dropout.
+            ValueError: If strength is outside [0, 2]; or if a seed is given and ONNX Runtime runs the network, because its
+                file holds no dropout.
         """
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise ValueError(f"strength must be between 0 and {MAX_STRENGTH:g}, got {strength}")
         if seed is not None and isinstance(self.generator, OnnxGenerator):
             raise ValueError(
                 f"seed needs the torch runtime, got seed {seed} with onnx; leave it out, or load with runtime='torch'"
@@ -145,15 +165,15 @@ class Translator:
                 raise ImageError(f"image must be a PIL image or a list of them, got {type(image).__name__}; open it first")
             step = 1 if seed is not None else batch_size
             batches = [image[start : start + step] for start in range(0, len(image), step)]
-            return [result for batch in batches for result in self._translate(batch, align=align, seed=seed)]
-        return self._translate([image], align=align, seed=seed)[0]
+            return [result for batch in batches for result in self._translate(batch, align=align, seed=seed, strength=strength)]
+        return self._translate([image], align=align, seed=seed, strength=strength)[0]
 
-    def _translate(self, images: Sequence[Image.Image], *, align: bool, seed: int | None) -> list[Image.Image]:
+    def _translate(self, images: Sequence[Image.Image], *, align: bool, seed: int | None, strength: float) -> list[Image.Image]:
         pictures = [self._prepared(image, align=align) for image in images]
         fitted, boxes = zip(*(fit(picture, self.generator.image_size) for picture in pictures), strict=True)
         channels = 1 if self.generator.in_channels == 1 else 3
         source = torch.stack([to_tensor(picture, channels=channels) for picture in fitted])
-        translated = self._run(source, seed=seed)
+        translated = self._run(source, seed=seed, strength=strength)
         return [
             unfit(to_image(tensor), box, picture.size) for tensor, box, picture in zip(translated, boxes, pictures, strict=True)
         ]
@@ -171,12 +191,15 @@ class Translator:
         return image
 
     @torch.inference_mode()
-    def _run(self, source: Tensor, *, seed: int | None) -> Tensor:
+    def _run(self, source: Tensor, *, seed: int | None, strength: float) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W) on the CPU, both in [-1, 1]."""
         source = source.to(self.device)
         if seed is None:
             return self.generator(source).float().cpu()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), dropping_out(self.generator):
+        # A twin that shares the weights: another thread may want the translation without dropout meanwhile.
+        shared = {id(tensor): tensor for tensor in (*self.generator.parameters(), *self.generator.buffers())}
+        twin = copy.deepcopy(self.generator, shared)
+        with _one_variation, torch.random.fork_rng(devices), dropping_out(twin, strength=strength):
             torch.manual_seed(seed)
-            return self.generator(source).float().cpu()
+            return twin(source).float().cpu()

@@ -18,7 +18,6 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
-from pix2pix.generator import WEIGHTS_NAME, ModelError
 from pix2pix.static_page import StaticPageError, build, is_page
 
 PATH = "/device"
@@ -32,11 +31,11 @@ HEADERS = {
 }
 
 
-def routes(find_model: Callable[[], tuple[str, str | None] | None]) -> list[BaseRoute]:
+def routes(find_model: Callable[[], tuple[str, str | None]]) -> list[BaseRoute]:
     """What to hand to the server: `page.launch(..., app_kwargs={"routes": routes(find_model)})`.
 
     Args:
-        find_model: Gives the name (a folder or a Hub id) and the revision of the model to offer, or None.
+        find_model: Gives the name (a folder or a Hub id) and the revision of the model to offer.
     """
     return [Route(PATH, _to_the_page), Mount(PATH, _DevicePage(find_model))]
 
@@ -48,7 +47,7 @@ async def _to_the_page(request: Request) -> RedirectResponse:
 class _DevicePage:
     """Serves the page's files, once there are some."""
 
-    def __init__(self, find_model: Callable[[], tuple[str, str | None] | None]) -> None:
+    def __init__(self, find_model: Callable[[], tuple[str, str | None]]) -> None:
         self._find_model = find_model
         self._lock = threading.Lock()
         self._built: tuple[tuple, tempfile.TemporaryDirectory] | None = None
@@ -63,7 +62,7 @@ class _DevicePage:
             answer = StaticFiles(directory=await run_in_threadpool(self._folder), html=True)
         except ImportError as error:
             answer = _sentence(f"it needs a package that is not here ({error}); pip install onnx")
-        except (ModelError, StaticPageError, OSError) as error:
+        except (StaticPageError, OSError) as error:
             answer = _sentence(str(error))
         await answer(scope, receive, send_isolated)
 
@@ -71,15 +70,17 @@ class _DevicePage:
         """The complete page; built anew when another model is offered, or a run has gone on."""
         if is_page(SHIPPED):
             return SHIPPED
-        model = self._find_model()
-        if model is None:
-            raise ModelError("there is no model yet; train one, or set PIX2PIX_MODEL")
-        name, revision = model
+        from pix2pix.generator import WEIGHTS_NAME, ModelError  # it brings torch, which the page's start does not wait for
+
+        name, revision = self._find_model()
         version = (name, revision, *(path.stat().st_mtime_ns for path in sorted(Path(name).glob(f"*/{WEIGHTS_NAME}"))))
         with self._lock:
             if self._built is None or self._built[0] != version:
                 temporary = tempfile.TemporaryDirectory(prefix="pix2pix-device-")
-                build(name, Path(temporary.name) / "page", revision=revision)
+                try:
+                    build(name, Path(temporary.name) / "page", revision=revision)
+                except ModelError as error:
+                    raise StaticPageError(str(error)) from error
                 self._built = (version, temporary)
             return Path(self._built[1].name) / "page"
 
