@@ -510,6 +510,55 @@ def push(
         return _upload(api, Path(staged), repo_id, revision, message)
 
 
+def push_space(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    sdk: str,
+    mark: str,
+    private: bool = False,
+    token: str | None = None,
+    message: str = "Publish the page",
+) -> CommitInfo:
+    """Make a Space, or bring one that was published before to exactly the content of a folder.
+
+    Args:
+        folder: What the Space's repository is to hold, with its card.
+        repo_id: "user/name".
+        sdk: "gradio" or "static".
+        mark: A line of the cards of Spaces that may be overwritten.
+        private: Whether only you may see it. A Space that exists and is public is refused then.
+        token: As for `push`.
+        message: The commit's title.
+
+    Returns:
+        The commit: `.oid` is its sha, `.repo_url` the page of the repository.
+
+    Raises:
+        HubError: If the Space holds something else, or the Hub refuses it or cannot be reached.
+    """
+    api = _api(token)
+    _make_repository(api, repo_id, private=private, revision=None, sdk=sdk)
+
+    def holds_something_else() -> bool:
+        files = set(api.list_repo_files(repo_id, repo_type="space"))
+        if CARD_NAME in files:
+            card = api.hf_hub_download(repo_id, CARD_NAME, repo_type="space")
+            if mark in Path(card).read_text(encoding="utf-8", errors="replace"):
+                return False
+        return bool(files - {CARD_NAME, ".gitattributes"})
+
+    if _persistently(holds_something_else, api, repo_id):
+        raise HubError(f"Space {repo_id} holds something that was not published from here; take a new name, or empty it")
+
+    def upload() -> CommitInfo:
+        return api.upload_folder(
+            repo_id=repo_id, repo_type="space", folder_path=folder, commit_message=message, delete_patterns="*"
+        )
+
+    return _persistently(upload, api, repo_id)
+
+
 class Pusher:
     """Pushes a run folder while it is being trained on, without holding training up and without ever ending it.
 
@@ -664,16 +713,18 @@ def _require_repo_id(repo_id: str) -> None:
         raise HubError(f"repository must be USER/NAME of letters, digits, '-', '_' and '.', got {repo_id!r}")
 
 
-def _make_repository(api: HfApi, repo_id: str, *, private: bool, revision: str | None) -> None:
+def _make_repository(api: HfApi, repo_id: str, *, private: bool, revision: str | None, sdk: str | None = None) -> None:
+    """Make a model's repository, or with an `sdk` a Space's, unless it is there, and see to it that it may be written to."""
     _require_repo_id(repo_id)
+    kind = "space" if sdk else "model"
 
     def make() -> bool:
         api.whoami()  # of all requests, this one tells a bad token from a missing repository
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        api.auth_check(repo_id, write=True)  # a repository that exists may be somebody else's
+        api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private or None, exist_ok=True)
+        api.auth_check(repo_id, repo_type=kind, write=True)  # a repository that exists may be somebody else's
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        return bool(api.model_info(repo_id).private)
+        return bool(api.repo_info(repo_id, repo_type=kind).private)
 
     if private and not _persistently(make, api, repo_id):
         raise HubError(f"repository {repo_id} exists and is public; make it private on its settings page, or take a new name")

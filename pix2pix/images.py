@@ -66,10 +66,7 @@ def open_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PI
         image = Image.open(source, formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
-            raise ImageError(
-                f"'{name}' has {width} x {height} pixels, more than the limit of {max_pixels:,}; "
-                "make it smaller, or raise max_pixels"
-            )
+            raise ImageError(f"'{name}' has {width} x {height} pixels, more than the limit of {max_pixels:,}; make it smaller")
         image.load()
     except ImageError:
         raise
