@@ -172,12 +172,12 @@ def parser() -> argparse.ArgumentParser:
         prog="python benchmarks/robustness.py",
         description="Translate changed pictures and score them against the truth of the unchanged ones.",
     )
-    parser.add_argument("--model", default="space/weights", metavar="ID_OR_DIR", help="whose translations (default: %(default)s)")
+    parser.add_argument("--model", default="space/weights", metavar="ID_OR_DIR", help="default: %(default)s")
     parser.add_argument("--dataset", metavar="DATA", help="folder or Hub id with a test split (default: drawn faces)")
     parser.add_argument("--split", default="test", metavar="SPLIT", help="which pairs (default: %(default)s)")
     parser.add_argument("--max-pictures", type=timing.count, default=100, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON, too")
-    parser.add_argument("--grid", type=Path, metavar="FILE.png", help="write a picture of the first pair, changed and translated")
+    parser.add_argument("--grid", type=Path, metavar="FILE.png", help="write the first pair, changed and translated")
     return parser
 
 
