@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer([*flags, "--batch-size", str(max(sizes))], Path(folder))
         run = trainer.run
-        height, width = run.train_images.image_size
+        height, width = trainer.image_size
         plain = PlainLoop(*trainer.plain_networks())
         source, target = trainer.plain_pair(1)
         waited: dict[int, list[float]] = {size: [] for size in sizes}

@@ -74,6 +74,13 @@ class Trainer:
         self.run.sums = {direction: {} for direction in self.run.directions}
 
     @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures, in pixels."""
+        from pix2pix.images import parse_image_size
+
+        return parse_image_size(self.run.args.image_size)
+
+    @property
     def images_a_step(self) -> int:
         """Pictures that all processes together translate and learn from in a step, over all directions."""
         run = self.run
@@ -123,8 +130,11 @@ class Trainer:
         """A random source and target of the first direction, each (batch_size, C, H, W), in [-1, 1]."""
         import torch
 
-        shape, device = self.run.train_images.image_size, self.run.accelerator.device
-        return [torch.rand(batch_size, channels, *shape, device=device).mul(2).sub(1) for channels in self.run.args.channels]
+        device = self.run.accelerator.device
+        return [
+            torch.rand(batch_size, channels, *self.image_size, device=device).mul(2).sub(1)
+            for channels in self.run.args.channels
+        ]
 
     def peak_memory(self) -> int:
         """The most bytes of memory that the processes of the run have held so far, summed."""
