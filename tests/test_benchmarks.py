@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from benchmarks import ablation, inference_speed, scaling, time_to_quality, timing, train_speed
+from benchmarks import ablation, inference_speed, robustness, scaling, time_to_quality, timing, train_speed
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
@@ -388,6 +389,34 @@ def test_a_point_that_fails_is_told_and_the_others_are_measured(tmp_path):
 
 
 # -- the documents -----------------------------------------------------------------------------------------------------
+
+
+# -- robustness --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", robustness.CHANGES)
+def test_every_change_changes_the_source_and_keeps_its_shape(direction):
+    source = draw_pair(3)[0 if direction == "photo2sketch" else 1].convert("RGB")
+    for name, change in robustness.CHANGES[direction].items():
+        changed = change(source, np.random.default_rng(0))
+        assert (changed.size, changed.mode) == (source.size, source.mode), name
+        assert np.abs(np.asarray(changed, dtype=int) - np.asarray(source, dtype=int)).mean() > 0.3, name
+        assert np.array_equal(changed, change(source, np.random.default_rng(0))), name
+
+
+def test_robustness_scores_every_change_beside_the_unchanged_source(pairs, tmp_path, capsys):
+    for direction in robustness.DIRECTIONS:
+        network = UNetGenerator(base_channels=4, max_channels=8, num_downsamples=3, image_size=(40, 32))
+        network.save_pretrained(tmp_path / "model" / direction)
+    files = ["--json", str(tmp_path / "r.json"), "--grid", str(tmp_path / "r.png")]
+    words = ["--model", str(tmp_path / "model"), "--dataset", str(pairs), "--max-pictures", "2", *files]
+    assert robustness.main(words) == 0
+    report = read(tmp_path / "r.json")
+    for direction, changes in robustness.CHANGES.items():
+        assert list(report[direction]) == ["unchanged", *changes]
+        assert all(0 < scores["fsim"] < 1 for scores in report[direction].values())
+    assert "| glasses " in capsys.readouterr().out
+    assert (tmp_path / "r.png").stat().st_size > 1000
 
 
 def test_the_documented_commands_are_accepted():
