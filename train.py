@@ -307,7 +307,7 @@ class Run:
         jitter = {
             "jitter_size": jittered if args.jitter > 1 else None, "mirror": args.mirror,
             "max_rotation": args.max_rotation, "max_warp": args.max_warp, "max_tone": args.max_tone,
-            "background_share": args.background_share,
+            "max_stroke": args.max_stroke, "background_share": args.background_share,
         }  # fmt: skip
         if stream:
             self.train_images = StreamedImages(stream, **jitter, **common)

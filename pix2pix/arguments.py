@@ -40,6 +40,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_rotation": 0.0,
         "max_warp": 0.0,
         "max_tone": 0.0,
+        "max_stroke": 0.0,
         "background_share": 0.0,
     },
     # A few dozen pairs on a laptop: 2.6 M parameters at the pictures' own size, and the defences against a
@@ -72,6 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_rotation": 4.0,
         "max_warp": 4.0,
         "max_tone": 0.7,
+        "max_stroke": 0.0,
         "background_share": 0.4,
     },
 }
@@ -187,6 +189,7 @@ def parser() -> argparse.ArgumentParser:
     data.add_argument(
         "--max-tone", type=float, metavar="F", help="vary tone, colour, sharpness and grain of the source, 0 (not) to 1"
     )
+    data.add_argument("--max-stroke", type=float, metavar="F", help="vary strokes and shading of source sketches, 0 (not) to 1")
     data.add_argument(
         "--background-share", type=float, metavar="F",
         help="share of source photos, 0 to 1, whose background is replaced if it is even",
@@ -333,6 +336,7 @@ def check(args: dict[str, Any]) -> None:
         "max_rotation": (0, 45),
         "max_warp": (0, 64),
         "max_tone": (0, 1),
+        "max_stroke": (0, 1),
         "background_share": (0, 1),
         "num_workers": (0, 64),
         "base_channels": (1, 512),

@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pix2pix.images import MAX_PIXELS, SUFFIXES, ImageError, fit, is_grey, open_image, upright
-from pix2pix.jitter import moved, resettled, retoned
+from pix2pix.jitter import moved, redrawn, resettled, retoned
 
 Layout = Literal["auto", "folders", "imagefolder", "side-by-side", "saved"]
 
@@ -417,7 +417,8 @@ class PairedImages(torch.utils.data.Dataset):
             by up to the ratio of the two sizes instead of enlarged and cropped, as `pix2pix.jitter.moved` says.
         max_warp: Standard deviation of random bending, in pixels.
         max_tone: How much the tone of each picture is varied where it is the source, 0 to 1, as `pix2pix.jitter.retoned`
-            says. With it or `background_share`, the items also have "photo_source" and "sketch_source".
+            says. With it or one of the next two, the items also have "photo_source" and "sketch_source".
+        max_stroke: How much the hand that drew a sketch is varied where it is the source, 0 to 1, as `redrawn` says.
         background_share: Of the photos whose even background is replaced where they are the source, 0 to 1.
 
     Raises:
@@ -437,6 +438,7 @@ class PairedImages(torch.utils.data.Dataset):
         max_rotation: float = 0.0,
         max_warp: float = 0.0,
         max_tone: float = 0.0,
+        max_stroke: float = 0.0,
         background_share: float = 0.0,
     ) -> None:
         if jitter_size is not None and (jitter_size[0] < image_size[0] or jitter_size[1] < image_size[1]):
@@ -448,6 +450,7 @@ class PairedImages(torch.utils.data.Dataset):
         self.max_rotation = max_rotation
         self.max_warp = max_warp
         self.max_tone = max_tone
+        self.max_stroke = max_stroke
         self.background_share = background_share
         self._is_resampled = max_rotation > 0 or max_warp > 0
         self._zoom = jitter_size[0] / image_size[0] if jitter_size else 1.0
@@ -486,10 +489,14 @@ class PairedImages(torch.utils.data.Dataset):
         if self.mirror and mirror < 0.5:
             both = both.flip(-1)
         photo, sketch = both.div(127.5).sub(1).split(self.channels)
-        if self.max_tone == self.background_share == 0:
+        if self.max_tone == self.max_stroke == self.background_share == 0:
             return {"photo": photo, "sketch": sketch}
-        source = resettled(photo, rng, self.background_share) if len(photo) == 3 else photo
-        sources = {"photo_source": retoned(source, rng, self.max_tone), "sketch_source": retoned(sketch, rng, self.max_tone)}
+        photo_source = resettled(photo, rng, self.background_share) if len(photo) == 3 else photo
+        sketch_source = redrawn(sketch, rng, self.max_stroke) if self.max_stroke else sketch
+        sources = {
+            "photo_source": retoned(photo_source, rng, self.max_tone),
+            "sketch_source": retoned(sketch_source, rng, self.max_tone),
+        }
         return {"photo": photo, "sketch": sketch, **sources}
 
     def _fill_cache(self) -> Tensor | None:

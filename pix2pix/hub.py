@@ -94,6 +94,7 @@ RECIPE = (
     "max_rotation",
     "max_warp",
     "max_tone",
+    "max_stroke",
     "background_share",
     "validation_fraction",
     "max_pairs",
