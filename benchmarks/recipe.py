@@ -31,7 +31,7 @@ ROWS: dict[str, list[str]] = {
     "no bending": ["--max-warp", "0"],
     "no tones": ["--max-tone", "0"],
     "no other backgrounds": ["--background-share", "0"],
-    "no rotation, bending, zoom": ["--max-warp", "0", "--max-rotation", "0", "--jitter", "1.08"],
+    "the paper's jitter": ["--max-warp", "0", "--max-rotation", "0", "--jitter", "1.117"],
     "L1 weight 10": ["--l1-weight", "10"],
     "L1 weight 40": ["--l1-weight", "40"],
     "no perceptual loss": ["--perceptual-weight", "0"],

@@ -14,7 +14,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from benchmarks import ablation, inference_speed, robustness, scaling, time_to_quality, timing, train_speed
+from benchmarks import ablation, inference_speed, recipe, robustness, scaling, time_to_quality, timing, train_speed
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
@@ -389,6 +389,35 @@ def test_a_point_that_fails_is_told_and_the_others_are_measured(tmp_path):
 
 
 # -- the documents -----------------------------------------------------------------------------------------------------
+
+
+# -- the recipe --------------------------------------------------------------------------------------------------------
+
+
+def test_every_change_of_the_recipe_is_one_that_train_py_accepts():
+    for name, flags in recipe.ROWS.items():
+        complete = arguments.complete(arguments.explicit(flags))
+        plain = arguments.complete({})
+        assert (complete == plain) is (name == "as it is"), name
+
+
+def test_changes_of_the_recipe_are_scored_on_people_held_out_and_never_repeated(pairs, tmp_path, capsys):
+    cheap = ["--projected-weight", "0", "--perceptual-weight", "0", "--receptive-field", "16"]
+    words = ["--dataset", str(pairs), "--output", str(tmp_path / "r"), "--epochs", "1", "--fraction", "0.4"]
+    tiny = ["--", *TINY, *cheap]
+    assert recipe.main([*words, "--rows", "as it is", *tiny]) == 0
+    assert recipe.main([*words, "--rows", "as it is", "no dropout", *tiny]) == 0
+    assert "as it is: done before" in capsys.readouterr().out
+    results = read(tmp_path / "r" / "results.json")
+    assert results["held_out"] == 2
+    assert list(results["rows"]) == ["as it is", "no dropout"]
+    for row in results["rows"].values():
+        for scores in row["scores"].values():
+            assert set(scores) == {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000"}
+    assert "| no dropout |" in (tmp_path / "r" / "table.md").read_text()
+    with pytest.raises(SystemExit):
+        recipe.main([*words[:-1], "0.2", "--rows", "as it is", *tiny])
+    assert "holds results with fraction 0.4, got 0.2" in capsys.readouterr().err
 
 
 # -- robustness --------------------------------------------------------------------------------------------------------

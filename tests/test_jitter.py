@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix.jitter import moved, resettled, retoned
+from pix2pix.jitter import moved, redrawn, resettled, retoned
 
 
 def draws(function, count=40):
@@ -129,3 +129,23 @@ def test_black_corners_are_no_background():
     for result in draws(lambda rng: resettled(photo, rng, 1.0), 5):
         assert torch.equal(result[:, :4], photo[:, :4])
         assert not torch.equal(result[:, 10:20], photo[:, 10:20])
+
+
+def test_another_hand_draws_thicker_and_thinner_lines_and_other_shading():
+    sketch = torch.ones(1, 60, 48)
+    sketch[:, 30, 10:40] = -1  # a line
+    sketch[:, 5:25, 10:40] = 0.4  # shading
+    results = draws(lambda rng: redrawn(sketch, rng, 1.0), 60)
+    beside = [result[0, 31, 25].item() for result in results]
+    line = [result[0, 30, 25].item() for result in results]
+    shading = [result[0, 15, 25].item() for result in results]
+    assert min(beside) < 0.2  # the line has spread
+    assert max(line) > 0  # it has faded, which is what a thin line does on a grid of pixels
+    assert min(shading) < 0 < 0.7 < max(shading)
+    assert all(result.shape == sketch.shape and result.min() >= -1 and result.max() <= 1 for result in results)
+    assert all(torch.equal(redrawn(sketch, np.random.default_rng(seed), 0.0), sketch) for seed in range(5))
+
+
+def test_white_paper_stays_white_whatever_the_hand():
+    paper = torch.ones(3, 32, 24)
+    assert all(torch.equal(result, paper) for result in draws(lambda rng: redrawn(paper, rng, 1.0), 10))
