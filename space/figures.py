@@ -66,19 +66,18 @@ def empty(words: str) -> str:
     return f'<div class="empty"><p>{html.escape(words)}</p></div>'
 
 
-def compare(before: Figure, after: Figure, *, portrait: Image.Image | None = None) -> str:
+def compare(before: Figure, after: Figure, *, portrait: Image.Image) -> str:
     """One picture over another of the same size, with a divider that is moved by mouse, finger or arrow keys.
 
     Args:
         before: The picture on the left.
         after: The picture on the right.
-        portrait: What the pad starts from when it is told to draw on this; by default `after`.
+        portrait: What the pad starts from when it is told to draw on this.
     """
     width, height = after.image.size
-    drawn_on = address(after.image if portrait is None else portrait)
     label = f"How much of the {before.caption.lower()} is shown, in percent"
     return (
-        f'<figure class="compare" data-drawing="{drawn_on}">'
+        f'<figure class="compare" data-drawing="{address(portrait)}">'
         f'<div class="compare-pictures" style="aspect-ratio: {width} / {height}">'
         f'<img class="compare-before" src="{address(before.image)}" alt="{html.escape(before.alt)}">'
         f'<img class="compare-after" src="{address(after.image)}" alt="{html.escape(after.alt)}">'

@@ -363,20 +363,18 @@ def translation_tab(direction: str, model: gr.Dropdown) -> gr.Button:
             face=number or LARGEST,
             into_whole=into_whole,
         )
-        before, after, portrait = done.before, done.after, None
-        if into_whole:
-            before, after, portrait = done.whole_before, done.whole_after, done.after
+        before, after = (done.whole_before, done.whole_after) if into_whole else (done.before, done.after)
         shown = translations().shown
         view = compare(
             Figure(shown(before), source.capitalize(), f"Your {source}"),
             Figure(shown(after), target.capitalize(), f"The {target} made from your {source}"),
-            portrait=shown(done.after if portrait is None else portrait),
+            portrait=shown(done.after),
         )
         choices = [(f"{label[:1].upper()}{label[1:]}", index + 1) for index, label in enumerate(done.faces)]
         return (
             view,
             done.note,
-            gr.update(choices=choices, value=number or LARGEST, visible=len(choices) > 1),
+            gr.update(choices=choices, value=(number or LARGEST) if choices else None, visible=len(choices) > 1),
             gr.update(value=file(download, done.after, target), visible=True),
             gr.update(value=file(download_whole, after, "whole") if into_whole else None, visible=into_whole),
             gr.update(visible=target == "sketch"),

@@ -57,12 +57,13 @@ def load_translator(source: ModelSource, direction: Direction) -> Translator:
     """
     version = None
     folder = Path(source.name) / direction
-    if source.is_shipped and not (folder / CONFIG_NAME).is_file():
+    if source.is_shipped and not any((Path(source.name) / other / CONFIG_NAME).is_file() for other in DIRECTIONS):
         raise ModelError(NO_MODEL.replace("`", ""))
     if Path(source.name).is_dir():
         if not (folder / CONFIG_NAME).is_file():
             words = " to ".join(source_and_target(direction))
-            raise ModelError(f"the model '{source}' does not translate {words}; train or choose one that does")
+            name = source.title if source.is_shipped else f"the model '{source}'"
+            raise ModelError(f"{name} does not translate {words}; train or choose one that does")
         if (folder / WEIGHTS_NAME).is_file():
             version = (folder / WEIGHTS_NAME).stat().st_mtime_ns
     with _loading:  # two first requests must not load it twice

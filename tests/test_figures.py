@@ -32,7 +32,12 @@ def test_words_cannot_become_markup():
     words = '<script>"&'
     safe = "&lt;script&gt;&quot;&amp;"
     figure = Figure(NOISE, words, words, words)
-    for text in (row([figure]), compare(figure, figure), empty(words), thumbnails(words, [Thumbnail(NOISE, words, words)])):
+    for text in (
+        row([figure]),
+        compare(figure, figure, portrait=NOISE),
+        empty(words),
+        thumbnails(words, [Thumbnail(NOISE, words, words)]),
+    ):
         assert words not in text
         assert safe in text or "&lt;script&gt;" in text
 
