@@ -267,23 +267,31 @@ class Run:
         import torch
         from torch.utils.data import DataLoader
 
-        from pix2pix.data import EpochSampler, PairedImages, channels_of, hold_out, load_pairs
+        from pix2pix.data import EpochSampler, PairedImages, PairStream, StreamedImages, channels_of, hold_out, load_pairs
         from pix2pix.images import parse_image_size, upright
 
         args = self.args
+        source = {
+            "dataset": args.dataset, "split": "train", "columns": tuple(args.columns), "layout": args.layout,
+            "revision": args.dataset_revision, "max_pixels": args.max_pixels, "max_pairs": args.max_pairs,
+        }  # fmt: skip
+        stream = None
         with self.accelerator.main_process_first():
-            pairs = load_pairs(
-                args.dataset, split="train", columns=tuple(args.columns), layout=args.layout,
-                revision=args.dataset_revision, max_pixels=args.max_pixels, max_pairs=args.max_pairs,
-            )  # fmt: skip
-        train_pairs, validation_pairs = hold_out(pairs, fraction=args.validation_fraction)
-        args.train_pairs, args.validation_pairs = len(train_pairs), len(validation_pairs)
-        people = hashlib.sha256(repr([*zip(pairs["name"], pairs["person_id"], strict=True)]).encode()).hexdigest()
+            if args.streaming:
+                stream = PairStream(**source, fraction=args.validation_fraction)
+                pairs = train_pairs = stream.head(VALIDATION_PAIRS)
+                validation_pairs = stream.head(VALIDATION_PAIRS, held_out=True)
+                args.train_pairs, args.validation_pairs, people = stream.train_count, stream.held_count, stream.digest
+            else:
+                pairs = load_pairs(**source)
+                train_pairs, validation_pairs = hold_out(pairs, fraction=args.validation_fraction)
+                args.train_pairs, args.validation_pairs = len(train_pairs), len(validation_pairs)
+                people = hashlib.sha256(repr([*zip(pairs["name"], pairs["person_id"], strict=True)]).encode()).hexdigest()
         if args.resume and args.people != people:
             raise RunError("--resume found other pairs than the run was started with; give it the same --dataset")
         args.people = people
-        if len(validation_pairs) > VALIDATION_PAIRS:
-            self.say(f"of {len(validation_pairs)} pairs held out, the first {VALIDATION_PAIRS} are scored")
+        if args.validation_pairs > VALIDATION_PAIRS:
+            self.say(f"of {args.validation_pairs} pairs held out, the first {VALIDATION_PAIRS} are scored")
             validation_pairs = validation_pairs.select(range(VALIDATION_PAIRS))
         self.validation_people = list(validation_pairs["person_id"])
         if args.image_size is None:
@@ -296,18 +304,22 @@ class Run:
         size = parse_image_size(args.image_size)
         jittered = tuple(round(side * args.jitter) for side in size)
         common = {"image_size": size, "channels": tuple(args.channels), "seed": args.seed}
-        self.train_images = PairedImages(
-            train_pairs, jitter_size=jittered if args.jitter > 1 else None, mirror=args.mirror,
-            max_rotation=args.max_rotation, max_warp=args.max_warp, max_tone=args.max_tone,
-            background_share=args.background_share, **common,
-        )  # fmt: skip
+        jitter = {
+            "jitter_size": jittered if args.jitter > 1 else None, "mirror": args.mirror,
+            "max_rotation": args.max_rotation, "max_warp": args.max_warp, "max_tone": args.max_tone,
+            "background_share": args.background_share,
+        }  # fmt: skip
+        if stream:
+            self.train_images = StreamedImages(stream, **jitter, **common)
+        else:
+            self.train_images = PairedImages(train_pairs, **jitter, **common)
         self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
         self.plain_images = PairedImages(
             train_pairs.select(range(min(len(train_pairs), VALIDATION_PAIRS))), jitter_size=None, mirror=False, **common
         )
         loader = DataLoader(
-            self.train_images, batch_size=args.batch_size, sampler=EpochSampler(len(self.train_images), seed=args.seed),
-            num_workers=args.num_workers,
+            self.train_images, batch_size=args.batch_size,
+            sampler=None if stream else EpochSampler(len(self.train_images), seed=args.seed), num_workers=args.num_workers,
             pin_memory=torch.cuda.is_available(),
         )  # fmt: skip
         self.loader = self.accelerator.prepare_data_loader(loader)

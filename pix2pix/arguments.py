@@ -86,6 +86,7 @@ DEFAULTS: dict[str, Any] = {
     "max_pairs": None,
     "max_pixels": 64_000_000,
     "validation_fraction": 0.1,
+    "streaming": False,
     "mirror": True,
     "num_workers": 0,
     "skips": True,
@@ -161,6 +162,10 @@ def parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--columns", nargs=2, metavar=("A", "B"), help="the columns that stand for photo and sketch")
     data.add_argument("--max-pairs", type=int, metavar="N", help="use the first N training pairs, at least 2 (default: all)")
+    data.add_argument(
+        "--streaming", action=flag,
+        help="read the pairs as they are needed: memory does not grow with their number, and a Hub data set is not stored",
+    )  # fmt: skip
     data.add_argument("--max-pixels", type=int, metavar="N", help="refuse pictures with more pixels")
     data.add_argument(
         "--validation-fraction", type=float, metavar="F", help="share of people held out, 0 to 0.5; 0 trains on all"
@@ -367,6 +372,8 @@ def check(args: dict[str, Any]) -> None:
         raise ValueError(
             f"--image-size must be one number or height and width, at least 16 each, got {' '.join(map(str, size))}"
         )
+    if args["streaming"] and args["num_workers"]:
+        raise ValueError(f"--streaming reads in a thread of its own; give --num-workers 0, got {args['num_workers']}")
     has_reconstruction = args["reconstruction"] != "none" and args["l1_weight"] > 0
     if args["adversarial"] == "none" and not has_reconstruction and not args["perceptual_weight"]:
         raise ValueError("--adversarial none without a reconstruction or perceptual term leaves nothing to learn; give one")

@@ -4,10 +4,12 @@ Whatever the source, `load_pairs` gives a `datasets.Dataset` with the columns `p
 and `name` (strings). A `person_id` says which pairs must not be separated; a `name` is unique within its split.
 """
 
+import collections
 import csv
 import functools
 import hashlib
 import io
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +41,9 @@ DRAWN_TRAIN = 200
 DRAWN_TEST = 40
 """Drawn people in its test split; their seeds begin where no train split reaches."""
 
+STREAM_BUFFER = 1000
+"""Pairs, as stored, among which a stream is shuffled: the most that is held of it."""
+
 FEATURES = datasets.Features(
     {
         "photo": datasets.Image(),
@@ -56,6 +61,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _BROKEN_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _CACHE_BYTES = 1_000_000_000
 _ROWS_AT_ONCE = 256
+_READ_AHEAD = 32
+_STREAM_SHARDS = 64
 
 # A picture as the datasets library stores it: {"path": str | None, "bytes": bytes | None}.
 StoredPicture = dict[str, Any]
@@ -319,12 +326,29 @@ def examine(
             sketches = pool.map(look, rows["sketch"], rows["sketch_label"])
             seen += zip(photos, sketches, strict=True)
             progress.update(len(rows["name"]))
-    for photo, sketch in seen:
-        faults += [picture.fault for picture in (photo, sketch) if picture.fault]
-        if photo.size and sketch.size and photo.size != sketch.size:
-            sizes = [f"'{picture.label}' has {picture.size[0]} x {picture.size[1]}" for picture in (photo, sketch)]
-            faults.append(f"{' pixels but '.join(sizes)}; the two of a pair must have the same size")
+    for pair in seen:
+        faults += [picture.fault for picture in pair if picture.fault]
+        if all(picture.size for picture in pair):
+            faults += _pair_faults([picture.label for picture in pair], [picture.size for picture in pair])
     return seen, faults
+
+
+def _size_faults(labels: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """What the sizes (width, height) of a pair's pictures are wrong in, a line each."""
+    rule = f"pictures must be at least {MIN_SIDE} pixels a side"
+    small = [
+        f"'{label}' has {size[0]} x {size[1]} pixels; {rule}"
+        for label, size in zip(labels, sizes, strict=True)
+        if min(size) < MIN_SIDE
+    ]
+    return small + _pair_faults(labels, sizes)
+
+
+def _pair_faults(labels: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[str]:
+    if sizes[0] == sizes[1]:
+        return []
+    shown = [f"'{label}' has {size[0]} x {size[1]}" for label, size in zip(labels, sizes, strict=True)]
+    return [f"{' pixels but '.join(shown)}; the two of a pair must have the same size"]
 
 
 def one_line(error: Exception, *, token: str | None = None) -> str:
@@ -437,7 +461,17 @@ class PairedImages(torch.utils.data.Dataset):
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key if isinstance(key, tuple) else (0, key)
         index = range(len(self))[index]
-        both = self._read(self._pairs[index]) if self._cache is None else self._cache[index]
+        both = self.read(self._pairs[index]) if self._cache is None else self._cache[index]
+        return self.jittered(both, epoch, index)
+
+    def jittered(self, both: Tensor, epoch: int, index: int) -> dict[str, Tensor]:
+        """The item that `read` and a key make.
+
+        Args:
+            both: (channels of both, height, width), uint8, as `read` gives it.
+            epoch: Of the key.
+            index: Of the key.
+        """
         rng = np.random.default_rng([self.seed, epoch, index])
         # Drawn whether they are used or not, so that one kind of jitter does not change another.
         down, right, mirror = rng.random(3)
@@ -468,15 +502,30 @@ class PairedImages(torch.utils.data.Dataset):
             start = 0
             for rows in self._pairs.iter(_ROWS_AT_ONCE):
                 singles = [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
-                for index, both in enumerate(pool.map(self._read, singles), start):
+                for index, both in enumerate(pool.map(self.read, singles), start):
                     cache[index] = both
                 start += len(singles)
         return cache
 
-    def _read(self, pair: dict) -> Tensor:
+    def read(self, pair: dict[str, Any], *, max_pixels: int | None = None) -> Tensor:
+        """Decode a pair as it is stored and bring it to its size before jitter: (channels of both, height, width), uint8.
+
+        Args:
+            pair: A row of the data set.
+            max_pixels: For a pair that nobody has checked yet: the largest picture. None for one that was checked.
+
+        Raises:
+            DataError: If a picture cannot be read, or a pair that was not checked is unfit for training.
+        """
+        labels = [_label(pair[side], f"{side} {pair['name']}") for side in ("photo", "sketch")]
+        images = [
+            upright(_open(pair[side], label, max_pixels=max_pixels))
+            for side, label in zip(("photo", "sketch"), labels, strict=True)
+        ]
+        if max_pixels is not None and (faults := _size_faults(labels, [image.size for image in images])):
+            raise DataError(faults[0])
         sides = []
-        for side, channels in zip(("photo", "sketch"), self.channels, strict=True):
-            image = upright(_open(pair[side], _label(pair[side], f"{side} {pair['name']}"), max_pixels=None))
+        for image, channels in zip(images, self.channels, strict=True):
             image = fit(image, self._stored_size)[0].convert("L" if channels == 1 else "RGB")
             sides.append(torch.from_numpy(np.array(image)).view(*self._stored_size, channels).permute(2, 0, 1))
         return torch.cat(sides)
@@ -512,6 +561,245 @@ class EpochSampler(torch.utils.data.Sampler):
         epoch = self.epoch
         for index in order:
             yield epoch, int(index)
+
+
+class PairStream:
+    """One split of pairs that is read while it is trained on and never held as a whole: memory does not grow with it.
+
+    A person is held out if the hash of who it is lies in the lowest `fraction` of all hashes. `hold_out` takes the people
+    with the lowest hashes too, but exactly that share of them, which needs a look at all.
+
+    Hub data sets and parquet files are read in pieces and never stored. Of other local folders the file names are held.
+
+    Args:
+        dataset: As for `load_pairs`.
+        split: Which split.
+        columns: What the data set calls its photos and its sketches.
+        layout: How a local folder is laid out.
+        revision: Branch, tag or commit of a Hub data set.
+        token: Hub token; by default the one that is logged in.
+        max_pixels: Larger pictures (width x height) are refused when they are come to, before they are decoded.
+        max_pairs: Take only this many from the start; None for all.
+        fraction: Share of the people to hold out, 0 to 0.5.
+
+    Raises:
+        DataError: If the data set, the split or a column does not exist, nobody is left to train on, or nobody is held
+            out though `fraction` is above 0.
+    """
+
+    def __init__(
+        self,
+        dataset: str | os.PathLike | None = None,
+        *,
+        split: str = "train",
+        columns: Sequence[str] = ("photo", "sketch"),
+        layout: Layout = "auto",
+        revision: str | None = None,
+        token: str | None = None,
+        max_pixels: int = MAX_PIXELS,
+        max_pairs: int | None = None,
+        fraction: float = 0.1,
+    ) -> None:
+        if not 0 <= fraction <= 0.5:
+            raise DataError(f"validation fraction must be between 0 and 0.5, got {fraction}")
+        self.split = _SPLIT_NAMES.get(split.lower(), split)
+        self.max_pixels = max_pixels
+        self.max_pairs = max_pairs
+        self.fraction = fraction
+        self._where = f"split '{self.split}' of '{dataset or 'drawn faces'}'"
+        self._source, self._columns = _stream_source(dataset, self.split, columns, layout, revision, token, max_pixels)
+        there = self._source(None).column_names or []
+        for column in self._columns:
+            if column not in there:
+                raise DataError(f"{self._where} has no column '{column}'; columns there: {', '.join(there)}")
+        if fraction and "person_id" not in there:
+            raise DataError(
+                f"{self._where} has no column 'person_id', by which a stream holds people out; build the data set with "
+                "python -m pix2pix.prepare, or give the validation fraction 0"
+            )
+        self._identities = [name for name in ("person_id", "name") if name in there]
+        self.train_count = self.held_count = 0
+        digest = hashlib.sha256()
+        for row in self._read(self._identities or list(self._columns)):
+            digest.update(repr([row.get("person_id"), row.get("name")]).encode())
+            if self._is_held_out(row):
+                self.held_count += 1
+            else:
+                self.train_count += 1
+        self.digest = digest.hexdigest()
+        """Of the people and names in their order: whether it is the same data set as before."""
+        if not self.train_count:
+            raise DataError(f"{self._where} holds nobody to train on; a data set needs at least one pair")
+        if fraction and not self.held_count:
+            raise DataError(
+                f"validation fraction {fraction} holds out nobody of the {self.train_count} pairs of {self._where}; "
+                "give a larger one, or 0 to train on all"
+            )
+
+    def head(self, count: int, *, held_out: bool = False) -> datasets.Dataset:
+        """The first pairs to train on, or the first that are held out, loaded and checked as by `load_pairs`.
+
+        Raises:
+            DataError: If one of them cannot be used.
+        """
+        available = self.held_count if held_out else self.train_count
+        rows = (row for row in self._read(None) if self._is_held_out(row) == held_out)
+        found = [self._standard(row) for row in itertools.islice(rows, min(count, available))]
+        pairs = _make_dataset(*([row[name] for row in found] for name in FEATURES))
+        _, faults = examine(pairs, split=self.split, max_pixels=self.max_pixels)
+        if faults:
+            raise DataError(faults[0])
+        return pairs
+
+    def rows(self, *, seed: int, epoch: int, buffer_size: int) -> Iterator[dict[str, Any]]:
+        """The pairs to train on, as stored, in an order that is a pure function of (seed, epoch)."""
+        for row in self._read(None, seed=seed, epoch=epoch, buffer_size=buffer_size):
+            if not self._is_held_out(row):
+                yield self._standard(row)
+
+    def _read(
+        self, only: list[str] | None, *, seed: int | None = None, epoch: int = 0, buffer_size: int = 1
+    ) -> Iterator[dict[str, Any]]:
+        try:
+            stream = self._source(only)
+            if self.max_pairs is not None:
+                stream = stream.take(self.max_pairs)
+            if seed is not None:
+                stream = stream.shuffle(seed=seed, buffer_size=buffer_size)
+                stream.set_epoch(epoch)
+            yield from stream
+        except DataError:
+            raise
+        except Exception as error:  # the readers' own errors come through, and everything that a network can do
+            raise DataError(f"{self._where} cannot be read ({one_line(error)}); check it, and the connection") from error
+
+    def _is_held_out(self, row: dict[str, Any]) -> bool:
+        if not self.fraction:
+            return False
+        lowest = int.from_bytes(hashlib.sha256(str(row["person_id"]).encode()).digest()[:8], "big")
+        return lowest < self.fraction * 2**64
+
+    def _standard(self, row: dict[str, Any]) -> dict[str, Any]:
+        photo, sketch = (row[column] for column in self._columns)
+        name = str(row.get("name") or PurePosixPath((photo or {}).get("path") or "").stem)
+        return {"photo": photo, "sketch": sketch, "person_id": str(row.get("person_id")), "name": name}
+
+
+class StreamedImages(torch.utils.data.IterableDataset):
+    """The pairs of a `PairStream` as the items of `PairedImages`, an epoch after the other.
+
+    Order and jitter are pure functions of (seed, epoch, position in the epoch). A thread reads and decodes ahead.
+
+    Args:
+        stream: The pairs.
+        seed: Of order and jitter; 0 or more.
+        buffer_size: Pairs, as stored, among which the order is random; the parts of a data set change places as well.
+        jitter: All else that `PairedImages` takes.
+
+    Raises:
+        DataError: While it is iterated over, if a picture cannot be read or is unfit for training.
+    """
+
+    def __init__(self, stream: PairStream, *, seed: int = 0, buffer_size: int = STREAM_BUFFER, **jitter: Any) -> None:
+        self.stream = stream
+        self.seed = seed
+        self.buffer_size = buffer_size
+        self.epoch = 0
+        self._images = PairedImages(_make_dataset([], [], [], []), seed=seed, **jitter)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch of the next iteration."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.stream.train_count
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+        # The epoch is read once: what fetches ahead must not mix two epochs in one pass.
+        epoch = self.epoch
+        rows = enumerate(self.stream.rows(seed=self.seed, epoch=epoch, buffer_size=self.buffer_size))
+
+        def read() -> dict[str, Tensor] | None:
+            position, row = next(rows, (None, None))
+            if row is None:
+                return None
+            return self._images.jittered(self._images.read(row, max_pixels=self.stream.max_pixels), epoch, position)
+
+        reader = ThreadPoolExecutor(1)  # one thread: the rows are read in their order
+        try:
+            ahead = collections.deque(reader.submit(read) for _ in range(_READ_AHEAD))
+            while (item := ahead.popleft().result()) is not None:
+                ahead.append(reader.submit(read))
+                yield item
+        finally:
+            reader.shutdown(cancel_futures=True)
+
+
+def _stream_source(
+    dataset: str | os.PathLike | None,
+    split: str,
+    columns: Sequence[str],
+    layout: Layout,
+    revision: str | None,
+    token: str | None,
+    max_pixels: int,
+) -> tuple[Callable[[list[str] | None], datasets.IterableDataset], Sequence[str]]:
+    """What opens a data set as a stream of stored pictures, all columns of it or only some; and its picture columns."""
+    root = None if dataset is None else Path(dataset).expanduser()
+    is_saved = root is not None and any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    is_parquet = root is not None and any((*root.glob("*.parquet"), *root.glob("*/*.parquet")))
+    if root is not None and not root.exists() and layout != "auto":
+        raise DataError(f"layout '{layout}' describes local folders, but there is no folder '{dataset}'")
+    if root is not None and (not root.exists() or (is_parquet and not is_saved and layout in ("auto", "saved"))):
+        if not root.exists() and not _HUB_ID.fullmatch(str(dataset)):
+            raise DataError(f"dataset '{dataset}' does not exist; give a folder, or a Hub id such as 'user/name'")
+
+        def from_builder(only: list[str] | None) -> datasets.IterableDataset:
+            try:
+                builder = datasets.load_dataset_builder(str(root if root.exists() else dataset), revision=revision, token=token)
+                if only is not None and hasattr(builder.config, "columns"):
+                    builder.config.columns = only  # of parquet files the other columns are not even fetched
+                found = {_SPLIT_NAMES.get(name, name): stream for name, stream in builder.as_streaming_dataset().items()}
+            except Exception as error:  # as in `_hub_splits`
+                raise DataError(
+                    f"dataset '{dataset}' cannot be streamed ({one_line(error, token=token)}); check the spelling, "
+                    "and the token if it is private"
+                ) from error
+            stream = found[_chosen(split, found, f"'{dataset}'")]
+            stream = stream.select_columns(only) if only is not None else stream
+            return _undecoded(stream, columns)
+
+        return from_builder, columns
+
+    if root is None:
+        first, count = _DRAWN_SEEDS[_chosen(split, _DRAWN_SEEDS, "the data set of drawn faces")]
+        pairs = _drawn_pairs(first, count)
+    elif is_saved and layout in ("auto", "saved"):
+        saved = datasets.load_from_disk(str(root))
+        splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+        splits = {_SPLIT_NAMES.get(name, name): pairs for name, pairs in splits.items()}
+        pairs = splits[_chosen(split, splits, f"'{dataset}'")]
+    else:
+        splits = find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
+        pairs, faults, _ = splits[_chosen(split, splits, f"'{dataset}'")]()
+        if faults:
+            raise DataError(faults[0])
+        columns = ("photo", "sketch")
+    shards = max(1, min(_STREAM_SHARDS, len(pairs)))
+
+    def from_table(only: list[str] | None) -> datasets.IterableDataset:
+        chosen = pairs if only is None else pairs.select_columns(only)
+        return _undecoded(chosen.with_format(None).to_iterable_dataset(num_shards=shards), columns)
+
+    return from_table, columns
+
+
+def _undecoded(stream: datasets.IterableDataset, columns: Sequence[str]) -> datasets.IterableDataset:
+    """The same stream with pictures as they are stored."""
+    for column in columns:
+        if column in (stream.column_names or ()):
+            stream = stream.cast_column(column, datasets.Image(decode=False))
+    return stream
 
 
 @functools.cache

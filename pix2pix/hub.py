@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+import torch
 from huggingface_hub import CommitInfo, EvalResult, HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -31,7 +32,8 @@ from huggingface_hub.utils import disable_progress_bars, get_token, httpx, valid
 from safetensors import SafetensorError, safe_open
 
 from pix2pix.directions import DIRECTIONS
-from pix2pix.files import write_text
+from pix2pix.files import whole_folder, write_text
+from pix2pix.generator import UNetGenerator
 
 logger = logging.getLogger(__name__)
 
@@ -229,6 +231,32 @@ def write_card(run_folder: str | Path, repo_id: str | None = None, *, scores: It
     path = Path(run_folder) / CARD_NAME
     write_text(path, _card_text(Path(run_folder), repo_id, list(scores)))
     return path
+
+
+def hand_over(model: str | Path, folder: str | Path, *, half: bool = False, scores: Iterable[str | Path] = ()) -> None:
+    """Write a model folder that holds the directions of a run and its card, and nothing else: no picture, no record.
+
+    Args:
+        model: The run folder.
+        folder: Where to; written whole or not at all, replacing what was there.
+        half: Whether the weights are stored in half precision. They are used in single precision all the same.
+        scores: As for `model_card`.
+
+    Raises:
+        HubError: As `model_card`.
+        ModelError: If the weights cannot be loaded.
+    """
+    model = Path(model)
+    with whole_folder(folder) as temporary:
+        for direction in directions_in(model):
+            generator = UNetGenerator.from_pretrained(model, subfolder=direction)
+            generator.save_pretrained(temporary / direction, dtype=torch.float16 if half else None)
+        records = [model / name for name in ("arguments.json", "metrics.jsonl") if (model / name).is_file()]
+        for record in records:  # the card is made of them, and tells what it tells of them
+            shutil.copyfile(record, temporary / record.name)
+        write_card(temporary, scores=scores)
+        for record in records:
+            (temporary / record.name).unlink()
 
 
 def directions_in(folder: str | Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""Push a model to the Hub, or the page as a Space: `python -m pix2pix.publish --model DIR --repo USER/NAME`."""
+"""Push a model to the Hub, hand it over as a folder, or publish the page: `python -m pix2pix.publish --model DIR ...`."""
 
 import argparse
 import tempfile
@@ -36,6 +36,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="USER/NAME",
         help="publish as this Space the page that translates on the visitor's own device, and nothing else",
     )
+    target.add_argument(
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="write the model here, to hand it over without the Hub: weights and card alone, no picture of anybody",
+    )
+    parser.add_argument("--half", action="store_true", help="store the weights in half precision; with --folder")
     parser.add_argument("--private", action="store_true", help="make the repository visible to you alone")
     parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to; made when missing (default: main)")
     parser.add_argument("--message", help="title of the commit (default: Upload model, or Publish the page)")
@@ -54,19 +61,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     command = parser()
     args = command.parse_args(argv)
-    if args.repo is None and (args.scores or args.revision):
-        command.error(f"{'--scores' if args.scores else '--revision'} goes with --repo, not with a Space")
+    if args.scores and not (args.repo or args.folder):
+        command.error("--scores goes with --repo or --folder, not with a Space")
+    if args.revision and not args.repo:
+        command.error("--revision goes with --repo alone")
+    if args.half and not args.folder:
+        command.error("--half goes with --folder alone")
+    if args.folder and args.folder.exists() and (not args.folder.is_dir() or any(args.folder.iterdir())):
+        command.error(f"--folder '{args.folder}' is not empty; choose a new one")
 
     from pix2pix.generator import ModelError
-    from pix2pix.hub import HubError
+    from pix2pix.hub import HubError, hand_over
     from pix2pix.space_tree import SpaceError
     from pix2pix.static_page import StaticPageError
 
     try:
+        if args.folder:
+            hand_over(args.model, args.folder, half=args.half, scores=args.scores)
+            print(f"wrote {args.folder}")
+            return 0
         commit = _publish_model(args) if args.repo else _publish_space(args)
     except ImportError as error:
         command.error(f"publishing a Space needs a package that is not here ({error}); pip install -r requirements.txt")
     except OSError as error:
+        if args.folder:
+            command.error(
+                f"--folder '{args.folder}' could not be written ({error.strerror or error}); make room, or choose another"
+            )
         if args.repo is None:
             command.error(f"the Space could not be put together ({error}); make room, then try again")
         command.error(f"--model '{args.model}' cannot take the card ({error.strerror or error}); copy it to a folder of yours")

@@ -1,13 +1,18 @@
 """Translate picture files: `python -m pix2pix.translate --model ID_OR_DIR --direction photo2sketch INPUT... --output DIR`."""
 
 import argparse
+import collections
 import glob
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pix2pix.directions import DIRECTIONS
+
+THREADS = 2
+"""That decode, and as many that encode, beside the network."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -111,30 +116,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress.write(f"left out: {reason}", file=sys.stderr)
         progress.update()
 
+    def read(path: Path) -> Image.Image:
+        image = open_image(path, max_pixels=args.max_pixels)
+        if min(image.size) < MINIMUM_SIDE:
+            size = f"{image.width} x {image.height}"
+            raise ImageError(f"'{path.name}' must have at least {MINIMUM_SIDE} pixels a side, got {size}")
+        return image
+
     def readable() -> Iterator[tuple[str, Image.Image]]:
-        for path, name in zip(paths, names, strict=True):
+        waiting = zip(paths, names, strict=True)
+        reading = collections.deque()
+        while True:
+            # A batch ahead and no further: decoded pictures may be large.
+            for path, name in itertools.islice(waiting, args.batch_size - len(reading)):
+                reading.append((name, readers.submit(read, path)))
+            if not reading:
+                return
+            name, image = reading.popleft()
             try:
-                image = open_image(path, max_pixels=args.max_pixels)
-                if min(image.size) < MINIMUM_SIDE:
-                    size = f"{image.width} x {image.height}"
-                    raise ImageError(f"'{path.name}' must have at least {MINIMUM_SIDE} pixels a side, got {size}")
+                yield name, image.result()
             except ImageError as error:
                 leave_out(str(error))
-            else:
-                yield name, image
 
-    with tqdm(total=len(paths), unit="picture", disable=None) as progress:
+    def wait_for_writing(most: int) -> None:
+        while len(writing) > most:
+            name, written = writing.popleft()
+            try:
+                written.result()
+            except OSError as error:  # the disk is full, or no longer there: the next picture may be smaller
+                leave_out(f"'{name}' could not be written to '{args.output}' ({error.strerror or error})")
+            else:
+                progress.update()
+
+    writing = collections.deque()
+    # While the network works on one batch, the next is decoded and the last is encoded: PIL lets other threads run.
+    with (
+        tqdm(total=len(paths), unit="picture", disable=None) as progress,
+        ThreadPoolExecutor(THREADS) as readers,
+        ThreadPoolExecutor(THREADS) as writers,
+    ):
         pictures = readable()
         while batch := list(itertools.islice(pictures, args.batch_size)):
-            images = [image for _, image in batch]
-            results = translator(images, align=args.align, seed=args.seed)
+            results = translator([image for _, image in batch], align=args.align, seed=args.seed)
             for (name, _), result in zip(batch, results, strict=True):
-                try:
-                    save_png(result, args.output / name)
-                except OSError as error:  # the disk is full, or no longer there: the next picture may be smaller
-                    leave_out(f"'{name}' could not be written to '{args.output}' ({error.strerror or error})")
-                else:
-                    progress.update()
+                writing.append((name, writers.submit(save_png, result, args.output / name)))
+            wait_for_writing(most=args.batch_size)
+        wait_for_writing(most=0)
     done = len(paths) - failures
     print(f"{done} of {len(paths)} pictures translated into {args.output}" + (f", {failures} left out" if failures else ""))
     return 1 if failures else 0

@@ -68,6 +68,7 @@ def main() -> None:
     page.launch(
         theme=THEME,
         css=CSS,
+        allowed_paths=[str(HERE / "examples")],
         max_file_size=MAX_FILE_SIZE,
         app_kwargs={
             "middleware": [Middleware(BodyLimit, max_bytes=MAX_BODY)],

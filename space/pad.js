@@ -173,8 +173,12 @@ const startFrom = (source) => {
   };
   image.src = source;
 };
-// Another part of the page hands a sketch over.
-document.addEventListener("pad-start", (event) => startFrom(event.detail));
+// Another part of the page hands a sketch over, maybe before the pad is there.
+const takeOver = () => {
+  if (window.sketchForPad) startFrom(window.sketchForPad);
+  window.sketchForPad = null;
+};
+document.addEventListener("sketch-for-pad", takeOver);
 
 element.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-tool], [data-action]");
@@ -221,3 +225,4 @@ element.addEventListener("click", async (event) => {
 });
 
 wipe();
+takeOver();

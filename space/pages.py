@@ -44,8 +44,8 @@ EXAMPLES = {
 
 # Hands the sketch that is shown over to the pad.
 DRAW_ON_JS = """() => {
-  const figure = document.querySelector("#photo2sketch-compare .compare");
-  if (figure) document.dispatchEvent(new CustomEvent("pad-start", { detail: figure.dataset.drawing }));
+  window.sketchForPad = document.querySelector("#photo2sketch-compare .compare")?.dataset.drawing;
+  document.dispatchEvent(new Event("sketch-for-pad"));
 }"""
 
 INTRODUCTION = """# Faces and sketches

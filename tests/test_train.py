@@ -258,6 +258,21 @@ def test_a_resumed_run_equals_one_that_never_stopped(start, tmp_path, stop):
     assert told("straight") == told("stopped")
 
 
+def test_a_resumed_stream_equals_one_that_never_stopped(start, tmp_path):
+    common = ["--streaming", "--validation-fraction", "0.3", "--direction", "photo2sketch", "--log-every", "1"]
+    common += ["--num-epochs", "3", "--validate-every", "1", "--checkpoint-every", "1"]
+    assert start("straight", *common) == 0
+    start("stopped", *common, "--max-steps", "5")
+    assert resume(tmp_path / "stopped", "--num-epochs", "3", "--max-steps", "100") == 0
+    assert weights(tmp_path / "straight") == weights(tmp_path / "stopped")
+    told = [(line["step"], line["loss_g"]) for line in lines(tmp_path / "straight", "train")]
+    assert told == [(line["step"], line["loss_g"]) for line in lines(tmp_path / "stopped", "train")]
+    assert len(told) % 3 == 0
+    assert len(told) > 6
+    args = arguments.read_arguments(tmp_path / "straight")
+    assert args["train_pairs"] + args["validation_pairs"] == 10
+
+
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(pairs, tmp_path):
     common = ["--num-epochs", "4", "--checkpoint-every", "1", "--validate-every", "2", "--mixed-precision", "no"]
     straight = process("straight", pairs, tmp_path, *common)

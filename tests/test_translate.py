@@ -62,6 +62,34 @@ def test_one_bad_file_is_reported_and_the_rest_go_on(model, pictures, tmp_path, 
     assert "3 of 6 pictures translated" in said.out
 
 
+def test_many_batches_give_what_one_picture_at_a_time_gives(model, tmp_path, capsys):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for index in range(23):
+        pixels = np.random.default_rng(index).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{index:02d}.png")
+    (folder / "05.png").write_text("hello")
+    (folder / "22.png").write_text("hello")
+    assert main(["--model", str(model), str(folder), "--output", str(tmp_path / "one"), "--batch-size", "1"]) == 1
+    assert main(["--model", str(model), str(folder), "--output", str(tmp_path / "out"), "--batch-size", "3"]) == 1
+    said = capsys.readouterr()
+    assert names(tmp_path / "one") == names(tmp_path / "out") == [f"{n:02d}.png" for n in range(22) if n != 5]
+    for name in names(tmp_path / "one"):
+        one, other = (np.asarray(Image.open(tmp_path / folder / name), int) for folder in ("one", "out"))
+        assert np.abs(one - other).max() <= 1
+    assert [line.split("'")[1] for line in said.err.splitlines() if "left out" in line] == ["05.png", "22.png"] * 2
+    assert said.out.count("21 of 23 pictures translated") == 2
+
+
+def test_pictures_that_cannot_be_written_are_named_and_the_rest_go_on(model, pictures, tmp_path, capsys):
+    (tmp_path / "out" / "bo.png").mkdir(parents=True)  # a folder where the file should go
+    assert run(model, pictures, output=tmp_path / "out") == 1
+    said = capsys.readouterr()
+    assert "'bo.png' could not be written to" in said.err
+    assert "2 of 3 pictures translated" in said.out
+    assert names(tmp_path / "out") == ["anna.png", "bo.png", "cem.png"]
+
+
 def test_names_that_collide_are_told_apart(model, pictures, tmp_path):
     Image.new("RGB", (40, 50)).save(pictures / "anna.jpg")
     assert run(model, pictures, output=tmp_path / "out") == 0
