@@ -26,6 +26,9 @@ MARK = "<!-- Written by pix2pix.publish: what is changed here by hand is lost at
 _MADE = ("requirements.txt", "static", "weights", "__pycache__")
 
 
+_HARDWARE = ("cuda-", "nvidia-", "triton")
+
+
 class SpaceError(RuntimeError):
     """A Space that cannot be put together: one sentence with a remedy."""
 
@@ -113,7 +116,8 @@ def _imported(file: Path, package: str) -> Iterable[str]:
 def pinned(requirements: Path) -> list[str]:
     """The packages that a file of requirements stands for, and those that they need, each at the version installed here.
 
-    What another package pins itself (torch does so with its CUDA packages) is left to that one.
+    What another package pins itself is left to that one, and so is what torch needs for graphics cards: a Space without
+    one may take a torch without that.
 
     Raises:
         SpaceError: If one is not installed, or in another version than the file asks for.
@@ -140,9 +144,9 @@ def pinned(requirements: Path) -> list[str]:
             continue
         visited.add((name, frozenset(requirement.extras)))
         for child in map(Requirement, package.requires or ()):
-            if _applies(child, requirement.extras):
+            if _applies(child, requirement.extras) and not canonicalize_name(child.name).startswith(_HARDWARE):
                 waiting.append(child)
-                if any(clause.operator == "==" and not clause.version.endswith("*") for clause in child.specifier):
+                if any(clause.operator == "==" for clause in child.specifier):
                     fixed.add(canonicalize_name(child.name))
     wanted = pins.keys() - fixed | {canonicalize_name(requirement.name) for requirement in ours}
     return [pins[name] for name in sorted(wanted)]

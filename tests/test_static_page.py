@@ -137,7 +137,7 @@ def largest_difference(found: Image.Image, expected: Image.Image) -> int:
     """The largest difference of any pixel, in levels of 256."""
     assert found.size == expected.size
     pixels = [np.asarray(image.convert("RGB"), dtype=int) for image in (found, expected)]
-    assert pixels[1].std() > 10
+    assert pixels[1].std() > 3
     return np.abs(pixels[0] - pixels[1]).max()
 
 
@@ -184,18 +184,18 @@ def test_a_whole_picture_becomes_what_the_translator_makes_of_it(page, address, 
             assert largest_difference(found, translator(image)) <= 1, name
 
 
-def test_transparency_lies_on_white_and_jpeg_differs_by_its_decoders_alone(page, address, model, tmp_path):
-    """At most 2 levels for half-transparent pixels, which are mixed in other arithmetic; JPEG: 6, its decoders differ."""
+def test_transparency_lies_on_white_and_jpegs_are_decoded_alike(page, address, model, tmp_path):
+    """At most two levels of 256 apart: half-transparent pixels are mixed, and JPEGs decoded, in other arithmetic."""
     translator = Translator.from_pretrained(model, "photo2sketch", "cpu")
     image = portrait()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     image.save(tmp_path / "glass.png")
     phone_photo(tmp_path / "phone.jpg", quality=95)
     open_page(page, address)
-    for name, tolerance in (("glass.png", 2), ("phone.jpg", 6)):
+    for name in ("glass.png", "phone.jpg"):
         found = translated(page, tmp_path / name, framed=False)
         with Image.open(tmp_path / name) as image:
-            assert largest_difference(found, translator(image)) <= tolerance, name
+            assert largest_difference(found, translator(image)) <= 2, name
 
 
 def test_resizing_and_mirroring_are_pillows_to_the_bit(page, address):
