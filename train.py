@@ -369,6 +369,12 @@ class Run:
                 discriminator = FeatureDiscriminator(MAP_WIDTHS, conditional=args.conditional)
                 self.feature_discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
                 self.optimizers_f[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
+        self.backward = {}
+        if args.cycle_weight:
+            # The averaged generator leads back: it is steady, and frozen, so each direction only answers for its own half.
+            self.backward = {
+                d: self.averaged[other].module.eval() for d, other in zip(DIRECTIONS, reversed(DIRECTIONS), strict=True)
+            }
         self.perception = None
         with contextlib.suppress(ImportError):
             self.perception = PerceptualNetwork().to(device)
@@ -688,7 +694,8 @@ class Run:
         with self.accelerator.accumulate(*networks):
             for direction in self.directions:
                 source, target = source_and_target(direction)
-                losses = self.train_step(direction, pair.get(f"{source}_source", pair[source]), pair[target], rate)
+                varied = pair.get(f"{source}_source", pair[source])
+                losses = self.train_step(direction, varied, pair[target], rate, plain_source=pair[source])
                 for name, loss in losses.items():
                     sums = self.sums[direction]
                     sums[name] = sums[name] + loss.detach() if name in sums else loss.detach().clone()
@@ -696,7 +703,7 @@ class Run:
         if self.accelerator.sync_gradients:
             self.step += 1
 
-    def train_step(self, direction: str, source, target, rate: float) -> dict[str, Any]:
+    def train_step(self, direction: str, source, target, rate: float, *, plain_source=None) -> dict[str, Any]:
         """The paper's step on one batch.
 
         Args:
@@ -704,13 +711,20 @@ class Run:
             source: (N, C, H, W), in [-1, 1].
             target: (N, C', H, W), in [-1, 1].
             rate: Adam's step size.
+            plain_source: The source before its tone was varied, which the way back should lead to; by default `source`.
 
         Returns:
             The losses, as scalar tensors that nobody has read yet: reading one would wait for the device.
         """
         import torch
 
-        from pix2pix.losses import discriminator_loss, feature_discriminator_loss, fooling_loss, generator_loss
+        from pix2pix.losses import (
+            discriminator_loss,
+            feature_discriminator_loss,
+            fooling_loss,
+            generator_loss,
+            reconstruction_loss,
+        )
         from pix2pix.perception import map_distance
 
         args, accelerator = self.args, self.accelerator
@@ -762,6 +776,10 @@ class Run:
                 verdicts = features(source_maps, fake_maps)
                 losses["projected"] = torch.stack([fooling_loss(logits, args.adversarial) for logits in verdicts]).mean()
                 total = total + args.projected_weight * losses["projected"]
+            if direction in self.backward:
+                back = self.backward[direction](fake)
+                losses["cycle"] = reconstruction_loss(back, source if plain_source is None else plain_source)
+                total = total + args.cycle_weight * losses["cycle"]
             if args.perceptual_weight:
                 losses["perceptual"] = map_distance(fake_maps, target_maps).mean()
                 total = total + args.perceptual_weight * losses["perceptual"]

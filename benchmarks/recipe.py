@@ -28,6 +28,7 @@ ROWS: dict[str, list[str]] = {
     "no patch discriminator": ["--adversarial-weight", "0"],
     "both discriminators at a third": ["--projected-weight", "0.33", "--adversarial-weight", "0.17"],
     "strokes varied": ["--max-stroke", "0.6"],
+    "cycle weight 5": ["--cycle-weight", "5"],
     "no bending": ["--max-warp", "0"],
     "no tones": ["--max-tone", "0"],
     "no other backgrounds": ["--background-share", "0"],

@@ -29,6 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adversarial_weight": 1.0,
         "projected_weight": 0.0,
         "l1_weight": 100.0,
+        "cycle_weight": 0.0,
         "feature_weight": 0.0,
         "perceptual_weight": 0.0,
         "learning_rate": 2e-4,
@@ -62,6 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "adversarial_weight": 0.5,
         "projected_weight": 1.0,
         "l1_weight": 20.0,
+        "cycle_weight": 0.0,
         "feature_weight": 5.0,
         "perceptual_weight": 5.0,
         "learning_rate": 5e-4,
@@ -228,6 +230,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     goal.add_argument("--reconstruction", choices=("l1", "l2", "none"), help="the term that keeps near the target")
     goal.add_argument("--l1-weight", type=float, metavar="W", help="the paper's lambda, for L1 and L2 alike, at least 0")
+    goal.add_argument(
+        "--cycle-weight", type=float, metavar="W",
+        help="of what a translation and the way back by the other direction change (L1), at least 0; needs both directions",
+    )  # fmt: skip
     goal.add_argument("--feature-weight", type=float, metavar="W", help="feature matching in the discriminator, at least 0")
     goal.add_argument("--perceptual-weight", type=float, metavar="W", help="distance of EfficientNet features, at least 0")
     goal.add_argument(
@@ -348,6 +354,7 @@ def check(args: dict[str, Any]) -> None:
         "projected_weight": (0, 1e6),
         "discriminator_rate": (0.01, 100),
         "l1_weight": (0, 1e6),
+        "cycle_weight": (0, 1e6),
         "feature_weight": (0, 1e6),
         "perceptual_weight": (0, 1e6),
         "discriminator_noise": (0, 1),
@@ -381,6 +388,10 @@ def check(args: dict[str, Any]) -> None:
     has_reconstruction = args["reconstruction"] != "none" and args["l1_weight"] > 0
     if args["adversarial"] == "none" and not has_reconstruction and not args["perceptual_weight"]:
         raise ValueError("--adversarial none without a reconstruction or perceptual term leaves nothing to learn; give one")
+    if args["cycle_weight"] and (args["direction"] != "both" or not args["ema_decay"]):
+        raise ValueError(
+            "--cycle-weight needs the averaged generators of both directions; give --direction both and --ema-decay above 0"
+        )
     if args["push_to_hub"] is not None and args["push_to_hub"].count("/") != 1:
         raise ValueError(f"--push-to-hub must be USER/NAME, got {args['push_to_hub']!r}")
 

@@ -114,6 +114,7 @@ RECIPE = (
     "projected_weight",
     "reconstruction",
     "l1_weight",
+    "cycle_weight",
     "feature_weight",
     "perceptual_weight",
     "batch_size",

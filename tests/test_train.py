@@ -195,6 +195,16 @@ def test_every_row_of_the_ablation_can_be_trained(start, tmp_path, objective):
     assert found["last/photo2sketch/model.safetensors"] == found["photo2sketch/model.safetensors"]
 
 
+def test_the_way_back_is_judged_where_it_is_asked_for(start, tmp_path):
+    assert start("run", "--max-steps", "2", "--log-every", "1", "--cycle-weight", "5", "--l1-weight", "0") == 0
+    for line in lines(tmp_path / "run", "train"):
+        assert line["cycle"] > 0
+        assert line["loss_g"] > 5 * line["cycle"]
+    assert start("other", "--max-steps", "2", "--log-every", "1", "--l1-weight", "0") == 0
+    assert all("cycle" not in line for line in lines(tmp_path / "other", "train"))
+    assert weights(tmp_path / "run") != weights(tmp_path / "other")
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_both_precisions_train(start, tmp_path, precision):
     assert start("run", "--max-steps", "3", "--mixed-precision", precision, "--log-every", "3") == 0
