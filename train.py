@@ -9,6 +9,7 @@ import time
 STARTED = time.monotonic()  # --max-minutes counts from here: imports are part of the user's waiting
 
 import contextlib  # noqa: E402
+import errno  # noqa: E402
 import functools  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
@@ -27,6 +28,14 @@ from pix2pix import arguments  # noqa: E402
 TIMED_STEPS = 8
 """Steps that are timed for --max-minutes, after as many that warm up."""
 
+LOST_BELOW = {"least-squares": 0.02, "cross-entropy": 0.05, "hinge": 0.08}
+"""A discriminator whose loss is lower has won: less than a tenth of a draw, which is 0.25, ln 2 = 0.69 and 1."""
+
+LOST_STEPS = 200
+"""For how many steps without a break it must have won before that is reported."""
+
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
@@ -37,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         command.error(str(error))
 
+    from safetensors import SafetensorError
+
     from pix2pix.data import DataError
     from pix2pix.generator import ModelError
     from pix2pix.hub import HubError
@@ -44,11 +55,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return Run(args).main()
     except (DataError, ModelError, HubError, RunError) as error:
-        rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-        print(f"train.py: error{rank}: {error}", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            Path(args.output_dir).rmdir()  # only if nothing is in it
-        return 2
+        reason = str(error)
+    except (OSError, SafetensorError) as error:  # the latter hides the former when weights are written
+        if isinstance(error, OSError) and error.errno not in DISK_FAULTS:
+            raise
+        where = f", '{error.filename}'" if getattr(error, "filename", None) else ""
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = f"the run folder cannot be written to ({told}{where}); make room there, then {way_on(args.output_dir)}"
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        reason = f"another process of this run is gone; {way_on(args.output_dir)}"
+    rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    print(f"train.py: error{rank}: {reason}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        Path(args.output_dir).rmdir()  # only if nothing is in it
+    return 2
+
+
+def way_on(folder: str | Path) -> str:
+    """What to do after a fault that left the states as they were, to follow "then" or a semicolon."""
+    from pix2pix.checkpoints import list_states
+
+    states = list_states(Path(folder) / "state")
+    if not states:
+        return "start again: no state had been written yet"
+    return f"go on from {states[-1].folder.name}, which is whole: train.py --output-dir {shlex.quote(str(folder))} --resume"
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error is that of a process whose partner in a collective operation has ended."""
+    import torch.distributed
+
+    # Gloo's own errors have no class; they quote its source files.
+    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error).replace("\\", "/")
 
 
 VALIDATION_PAIRS = 500
@@ -91,15 +131,26 @@ def settle(given: dict[str, Any]) -> Namespace:
 
 
 def taken(folder: Path) -> bool:
-    """Whether a run folder holds anything."""
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    """Whether a run folder holds anything but what a run leaves that was killed before its first state was written."""
+    if not folder.is_dir():
+        return folder.exists()
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".arguments-", ".probe-"))}
+    if arguments.ARGUMENTS_NAME in names:
+        states = folder / "state"
+        unfinished = not states.is_dir() or all(path.name.startswith(".") for path in states.iterdir())
+        names -= {arguments.ARGUMENTS_NAME, "metrics.jsonl", "logs", *(["state"] if unfinished else [])}
+    return bool(names)
 
 
 def new_folder(wanted: Path) -> Path:
     """Make the folder `wanted`, or `wanted-2`, `wanted-3` and so on if it exists: two starts never share one."""
+    from pix2pix.files import flush, make_folder
+
     for path in (wanted, *(wanted.with_name(f"{wanted.name}-{number}") for number in range(2, 10_000))):
         try:
-            path.mkdir(parents=True)
+            make_folder(wanted.parent)
+            path.mkdir()
+            flush(wanted.parent)
         except FileExistsError:
             continue
         except OSError as error:
@@ -228,6 +279,7 @@ class Run:
         self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
         self.stop_signal: int | None = None
         self.pusher = None
+        self.lost: dict[tuple[str, str], int] = {}
 
     def precision(self) -> str:
         """The `mixed_precision` of accelerate that `--mixed-precision auto` stands for here."""
@@ -442,6 +494,7 @@ class Run:
     def save(self, epoch: int, batch: int) -> None:
         """Write the state after `epoch` whole epochs and `batch` batches, then prune the old ones."""
         from pix2pix.checkpoints import prune_states, save_state, state_name
+        from pix2pix.files import flush
 
         if self.is_main:
             folder = self.folder / "state" / state_name(epoch, batch)
@@ -449,6 +502,8 @@ class Run:
             progress = {"epoch": epoch, "batch": batch, "step": self.step, "best": self.best, "scaler": scaler}
             progress |= {"lines": len(self.metrics()), "seconds": self.seconds()}
             best = {direction: self.folder / direction for direction in self.best}
+            if progress["lines"]:
+                flush(self.folder / "metrics.jsonl")  # the state counts on these lines
             save_state(folder, progress=progress, best=best, **self.checkpointed())
             prune_states(folder.parent, keep=self.args.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -456,7 +511,7 @@ class Run:
     def load(self) -> tuple[int, int]:
         """Go back to a state: networks, optimizers, counters, the best weights, and the lines of metrics.jsonl."""
         from pix2pix.checkpoints import find_state, load_state, restore_best, set_aside
-        from pix2pix.files import write_text
+        from pix2pix.files import remove_leftovers, write_text
 
         state = find_state(self.folder, self.args.resume)
         try:
@@ -469,6 +524,8 @@ class Run:
         if self.is_main:
             restore_best(state, self.folder)
             set_aside(self.folder / "state", after=state)
+            for place in ("", "grids", *self.directions, *(f"last/{direction}" for direction in self.directions)):
+                remove_leftovers(self.folder / place)
             kept = self.metrics()[: progress["lines"]]
             write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self.accelerator.wait_for_everyone()
@@ -534,6 +591,8 @@ class Run:
             args.planned_epochs = args.num_epochs
         self.accelerator.wait_for_everyone()  # nothing is written unless every process got this far
         self.announce()
+        if self.is_main and not args.resume:
+            self.begin()
         epoch, batch = self.load() if args.resume else (0, 0)
         self.store_arguments()
         self.wrap()
@@ -550,6 +609,14 @@ class Run:
         with self.listening():
             finished = self.train(epoch, batch)
         return self.finish(finished)
+
+    def begin(self) -> None:
+        """Clear away what a start left in this folder that did not come as far as a state (see `taken`)."""
+        from pix2pix.files import remove_leftovers
+
+        (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+        for place in (self.folder, self.folder / "state"):
+            remove_leftovers(place)
 
     def announce(self) -> None:
         """Say what is about to happen, in three lines."""
@@ -808,6 +875,9 @@ class Run:
                         f"{name} of {direction} became {value} between steps {self.step - self.summed} and {self.step}; "
                         f"start a new run with --init-from {self.folder} and a lower --learning-rate or --mixed-precision no"
                     )
+            for name in ("loss_d", "loss_f"):
+                if name in means:
+                    self.watch(direction, name, means[name])
             rate = self.optimizers_g[direction].param_groups[0]["lr"]
             line = {"kind": "train", "epoch": epoch, "step": self.step, "direction": direction}
             self.record({**line, **means, "learning_rate": rate})
@@ -819,6 +889,26 @@ class Run:
         if shown:
             self.progress.set_postfix(epoch=epoch, **shown)
         self.sums, self.summed = {direction: {} for direction in self.directions}, 0
+
+    def watch(self, direction: str, name: str, loss: float) -> None:
+        """Count the steps for which a discriminator has won, and report it, once each time, when they are many.
+
+        Args:
+            direction: Of the networks.
+            name: "loss_d" or "loss_f".
+            loss: Its mean over the steps since the last reading.
+        """
+        before = self.lost.get((direction, name), 0)
+        limit = LOST_BELOW[self.args.adversarial]
+        now = self.lost[direction, name] = before + self.summed if loss < limit else 0
+        if before < LOST_STEPS <= now:
+            rate, noise = self.args.discriminator_rate, self.args.discriminator_noise
+            remedy = f"--discriminator-noise {max(0.1, 2 * noise):g}" if name == "loss_d" else "a lower --projected-weight"
+            self.say(
+                f"warning: the discriminator of {direction} has won: {name} has been below {limit} for {now} steps, now "
+                f"{loss:.4f}, and the generator learns little from such a judge; start a new run with --discriminator-rate "
+                f"{rate / 2:g} or {remedy}"
+            )
 
     # -- validation -------------------------------------------------------------------------------------------------
 

@@ -295,7 +295,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")
     except ImportError as error:
         command.error(f"writing ONNX needs the onnx package ({error}); install it: pip install onnx")
-    except (ModelError, ValueError, OSError) as error:
+    except OSError as error:
+        command.error(f"--output '{args.output}' cannot be written to ({error.strerror or error}); make room there")
+    except (ModelError, ValueError) as error:
         command.error(str(error).splitlines()[0])
     return 0
 

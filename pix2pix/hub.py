@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from huggingface_hub import CommitInfo, EvalResult, HfApi, ModelCard, ModelCardData
+from huggingface_hub import CommitInfo, EvalResult, HfApi, ModelCard, ModelCardData, get_session
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -44,6 +44,7 @@ MODEL_FILES = ("config.json", "model.safetensors")
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds; doubled after each try
 MAX_WAIT = 120.0  # seconds, also when the Hub asks for more
+STALL = 300.0  # seconds without a byte, after which a try counts as failed; the client itself would wait for ever
 FINISH_TIMEOUT = 900.0  # seconds that the end of a training waits for its last push
 
 _MARK = "<!-- Written by pix2pix.hub from the records of the run. Delete this line, and your own changes will be kept. -->"
@@ -568,7 +569,7 @@ def push_space(
         HubError: If the Space holds something else, or the Hub refuses it or cannot be reached.
     """
     api = _api(token)
-    _make_repository(api, repo_id, private=private, revision=None, sdk=sdk)
+    _make_repository(api, repo_id, private=private, revision=None, kind="space", sdk=sdk)
 
     def holds_something_else() -> bool:
         files = set(api.list_repo_files(repo_id, repo_type="space"))
@@ -584,6 +585,43 @@ def push_space(
     def upload() -> CommitInfo:
         return api.upload_folder(
             repo_id=repo_id, repo_type="space", folder_path=folder, commit_message=message, delete_patterns="*"
+        )
+
+    return _persistently(upload, api, repo_id)
+
+
+def check_login(repo_id: str) -> None:
+    """Make sure, before work that ends in a push, that the Hub is there and knows the token. Nothing is made yet.
+
+    Raises:
+        HubError: If it does not, or the name of the repository cannot be one.
+    """
+    _require_repo_id(repo_id)
+    api = _api(None)
+    _persistently(api.whoami, api, repo_id)
+
+
+def push_dataset(folder: str | Path, repo_id: str, *, private: bool = False, message: str = "Upload pairs") -> CommitInfo:
+    """Upload a data set in one commit, and remove what an older version left in `data/`; passing faults are retried.
+
+    Args:
+        folder: What `pix2pix.prepare` wrote: `data/` and the card.
+        repo_id: "user/name".
+        private: Whether only you may see it. A repository that exists and is public is refused then.
+        message: The commit's title.
+
+    Returns:
+        The commit: `.repo_url` is the page of the data set.
+
+    Raises:
+        HubError: If the Hub refuses it or cannot be reached.
+    """
+    api = _api(None)
+    _make_repository(api, repo_id, private=private, revision=None, kind="dataset")
+
+    def upload() -> CommitInfo:
+        return api.upload_folder(
+            repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=message, delete_patterns=["data/*"]
         )
 
     return _persistently(upload, api, repo_id)
@@ -743,10 +781,11 @@ def _require_repo_id(repo_id: str) -> None:
         raise HubError(f"repository must be USER/NAME of letters, digits, '-', '_' and '.', got {repo_id!r}")
 
 
-def _make_repository(api: HfApi, repo_id: str, *, private: bool, revision: str | None, sdk: str | None = None) -> None:
-    """Make a model's repository, or with an `sdk` a Space's, unless it is there, and see to it that it may be written to."""
+def _make_repository(
+    api: HfApi, repo_id: str, *, private: bool, revision: str | None, kind: str = "model", sdk: str | None = None
+) -> None:
+    """Make a repository of a kind ("model", "dataset", "space") unless it is there, and see that it may be written to."""
     _require_repo_id(repo_id)
-    kind = "space" if sdk else "model"
 
     def make() -> bool:
         api.whoami()  # of all requests, this one tells a bad token from a missing repository
@@ -773,6 +812,7 @@ def _persistently(action: Callable[[], _T], api: HfApi, repo_id: str) -> _T:
     """Do it, again and again if the fault is one that passes, and turn the last fault into a `HubError`."""
     for attempt in range(TRIES):
         try:
+            get_session().timeout = httpx.Timeout(STALL)  # each time: the client makes a new session after some faults
             return action()
         except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
             fault = _root(error)
