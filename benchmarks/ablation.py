@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
 
 def base_flags(args: argparse.Namespace, extra: Sequence[str]) -> list[str]:
     """Flags of train.py that all rows share: the preset without the terms that the paper's objective does not have."""
-    added = [name for name in arguments.PRESETS[args.preset] if name.endswith("_weight") and name != "l1_weight"]
+    added = ("projected_weight", "cycle_weight", "feature_weight", "perceptual_weight")
     flags = ["--preset", args.preset, "--direction", args.direction, "--seed", str(args.seed), "--validation-fraction", "0"]
     for name in added:
         flags += ["--" + name.replace("_", "-"), "0"]

@@ -21,44 +21,62 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_downsamples": 8,
         "upsampling": "transposed",
         "dropout": 0.5,
+        "receptive_field": 70,
         "discriminator_channels": 64,
         "spectral": False,
         "discriminator_noise": 0.0,
         "adversarial": "cross-entropy",
+        "adversarial_weight": 1.0,
+        "projected_weight": 0.0,
         "l1_weight": 100.0,
+        "cycle_weight": 0.0,
         "feature_weight": 0.0,
         "perceptual_weight": 0.0,
+        "learning_rate": 2e-4,
+        "discriminator_rate": 1.0,
         "batch_size": 1,
         "num_epochs": 200,
         "decay_start": 1.0,
         "ema_decay": 0.0,
         "max_rotation": 0.0,
-        "max_colour": 0.0,
+        "max_warp": 0.0,
+        "max_tone": 0.0,
+        "max_stroke": 0.0,
+        "background_share": 0.0,
     },
-    # A few dozen pairs on a laptop: 3.4 M parameters at the pictures' own size, and the defences against a
+    # A few dozen pairs on a laptop: 2.6 M parameters at the pictures' own size, and the defences against a
     # discriminator that learns 88 pairs by heart (spectral norm, noise, least squares, averaged weights).
     "lite": {
         "image_size": None,
-        "jitter": 1.06,
+        "jitter": 1.08,
         "channels": None,
         "base_channels": 32,
         "max_channels": 128,
-        "num_downsamples": 7,
+        "num_downsamples": 6,
         "upsampling": "transposed",
         "dropout": 0.3,
+        "receptive_field": 34,
         "discriminator_channels": 32,
         "spectral": True,
         "discriminator_noise": 0.07,
         "adversarial": "least-squares",
+        "adversarial_weight": 0.5,
+        "projected_weight": 1.0,
         "l1_weight": 20.0,
+        "cycle_weight": 0.0,
         "feature_weight": 5.0,
         "perceptual_weight": 5.0,
+        "learning_rate": 5e-4,
+        "discriminator_rate": 0.6,
         "batch_size": 4,
-        "num_epochs": 100,
+        "num_epochs": 90,
         "decay_start": 0.5,
         "ema_decay": 0.995,
-        "max_rotation": 3.0,
-        "max_colour": 0.1,
+        "max_rotation": 4.0,
+        "max_warp": 4.0,
+        "max_tone": 0.7,
+        "max_stroke": 0.0,
+        "background_share": 0.4,
     },
 }
 
@@ -76,10 +94,8 @@ DEFAULTS: dict[str, Any] = {
     "mirror": True,
     "num_workers": 0,
     "skips": True,
-    "receptive_field": 70,
     "conditional": True,
     "reconstruction": "l1",
-    "learning_rate": 2e-4,
     "adam_beta1": 0.5,
     "adam_beta2": 0.999,
     "max_steps": None,
@@ -163,13 +179,23 @@ def parser() -> argparse.ArgumentParser:
         help="side of a square, or height and width, at least 16 (without: the first picture's size, at most 256 a side)",
     )  # fmt: skip
     data.add_argument(
-        "--jitter", type=float, metavar="R", help="resize to R times the image size and crop back at random, 1 to 2"
-    )
+        "--jitter", type=float, metavar="R",
+        help="resize to R times the image size and crop back at random, 1 to 2; with --max-rotation or --max-warp: zoom by "
+        "1/R to R, and shift",
+    )  # fmt: skip
     data.add_argument("--mirror", action=flag, help="mirror half of the pairs")
     data.add_argument("--max-rotation", type=float, metavar="DEG", help="rotate pairs by up to this many degrees, 0 to 45")
     data.add_argument(
-        "--max-colour", type=float, metavar="F", help="vary the photos' brightness, contrast and colour by up to F, 0 to 0.9"
+        "--max-warp", type=float, metavar="PX", help="bend pairs at random: standard deviation in pixels, 0 to 64"
     )
+    data.add_argument(
+        "--max-tone", type=float, metavar="F", help="vary tone, colour, sharpness and grain of the source, 0 (not) to 1"
+    )
+    data.add_argument("--max-stroke", type=float, metavar="F", help="vary strokes and shading of source sketches, 0 (not) to 1")
+    data.add_argument(
+        "--background-share", type=float, metavar="F",
+        help="share of source photos, 0 to 1, whose background is replaced if it is even",
+    )  # fmt: skip
     data.add_argument(
         "--channels", type=int, nargs=2, choices=(1, 3), metavar=("A", "B"),
         help="channels of photo and sketch, 1 or 3 (without: 1 where all pictures are grey)",
@@ -192,8 +218,22 @@ def parser() -> argparse.ArgumentParser:
 
     goal = parser.add_argument_group("objective")
     goal.add_argument("--adversarial", choices=("cross-entropy", "least-squares", "hinge", "none"), help="the GAN term")
+    goal.add_argument(
+        "--adversarial-weight",
+        type=float,
+        metavar="W",
+        help="of the patch discriminator's verdict, at least 0; 0: none",
+    )
+    goal.add_argument(
+        "--projected-weight", type=float, metavar="W",
+        help="of a second discriminator's verdict, which sees EfficientNet features (Sauer et al. 2021), at least 0",
+    )  # fmt: skip
     goal.add_argument("--reconstruction", choices=("l1", "l2", "none"), help="the term that keeps near the target")
     goal.add_argument("--l1-weight", type=float, metavar="W", help="the paper's lambda, for L1 and L2 alike, at least 0")
+    goal.add_argument(
+        "--cycle-weight", type=float, metavar="W",
+        help="of what a translation and the way back by the other direction change (L1), at least 0; needs both directions",
+    )  # fmt: skip
     goal.add_argument("--feature-weight", type=float, metavar="W", help="feature matching in the discriminator, at least 0")
     goal.add_argument("--perceptual-weight", type=float, metavar="W", help="distance of EfficientNet features, at least 0")
     goal.add_argument(
@@ -209,7 +249,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     fit.add_argument("--batch-size", type=int, metavar="N", help="pairs a step and process, at least 1")
     fit.add_argument("--gradient-accumulation-steps", type=int, metavar="N", help="batches an optimizer step, at least 1")
-    fit.add_argument("--learning-rate", type=float, metavar="LR", help="of both networks' Adam")
+    fit.add_argument("--learning-rate", type=float, metavar="LR", help="of the generator's Adam")
+    fit.add_argument(
+        "--discriminator-rate", type=float, metavar="R", help="the discriminators', in multiples of it, .01 to 100"
+    )
     fit.add_argument("--adam-beta1", type=float, metavar="B", help="0 to below 1")
     fit.add_argument("--adam-beta2", type=float, metavar="B", help="0 to below 1")
     fit.add_argument(
@@ -297,14 +340,21 @@ def check(args: dict[str, Any]) -> None:
         "validation_fraction": (0, 0.5),
         "jitter": (1, 2),
         "max_rotation": (0, 45),
-        "max_colour": (0, 0.9),
+        "max_warp": (0, 64),
+        "max_tone": (0, 1),
+        "max_stroke": (0, 1),
+        "background_share": (0, 1),
         "num_workers": (0, 64),
         "base_channels": (1, 512),
         "max_channels": (1, 2048),
         "num_downsamples": (1, 10),
         "dropout": (0, 0.99),
         "discriminator_channels": (1, 512),
+        "adversarial_weight": (0, 1e6),
+        "projected_weight": (0, 1e6),
+        "discriminator_rate": (0.01, 100),
         "l1_weight": (0, 1e6),
+        "cycle_weight": (0, 1e6),
         "feature_weight": (0, 1e6),
         "perceptual_weight": (0, 1e6),
         "discriminator_noise": (0, 1),
@@ -338,6 +388,10 @@ def check(args: dict[str, Any]) -> None:
     has_reconstruction = args["reconstruction"] != "none" and args["l1_weight"] > 0
     if args["adversarial"] == "none" and not has_reconstruction and not args["perceptual_weight"]:
         raise ValueError("--adversarial none without a reconstruction or perceptual term leaves nothing to learn; give one")
+    if args["cycle_weight"] and (args["direction"] != "both" or not args["ema_decay"]):
+        raise ValueError(
+            "--cycle-weight needs the averaged generators of both directions; give --direction both and --ema-decay above 0"
+        )
     if args["push_to_hub"] is not None and args["push_to_hub"].count("/") != 1:
         raise ValueError(f"--push-to-hub must be USER/NAME, got {args['push_to_hub']!r}")
 

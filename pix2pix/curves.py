@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pix2pix.files import whole_file
 
-LOSSES = ("loss_d", "adversarial", "reconstruction", "perceptual")
+LOSSES = ("loss_d", "loss_f", "adversarial", "projected", "reconstruction", "cycle", "perceptual")
 SCORES = ("mae", "psnr", "ssim", "fsim", "perceptual")
 
 

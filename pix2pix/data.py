@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 from tqdm import tqdm
 
 from pix2pix.images import MAX_PIXELS, SUFFIXES, ImageError, fit, is_grey, open_image, upright
+from pix2pix.jitter import moved, redrawn, resettled, retoned
 
 Layout = Literal["auto", "folders", "imagefolder", "side-by-side", "saved"]
 
@@ -413,8 +413,13 @@ class PairedImages(torch.utils.data.Dataset):
         mirror: Whether a random half of the pairs is mirrored, left to right.
         channels: Channels of photo and sketch, 1 or 3 each.
         seed: Of the jitter; 0 or more.
-        max_rotation: Largest random rotation either way, in degrees; the corners are filled by mirroring.
-        max_colour: Largest random change of the photo's brightness, contrast and saturation, as a fraction.
+        max_rotation: Largest random rotation either way, in degrees. With it or `max_warp`, pictures are zoomed either way
+            by up to the ratio of the two sizes instead of enlarged and cropped, as `pix2pix.jitter.moved` says.
+        max_warp: Standard deviation of random bending, in pixels.
+        max_tone: How much the tone of each picture is varied where it is the source, 0 to 1, as `pix2pix.jitter.retoned`
+            says. With it or one of the next two, the items also have "photo_source" and "sketch_source".
+        max_stroke: How much the hand that drew a sketch is varied where it is the source, 0 to 1, as `redrawn` says.
+        background_share: Of the photos whose even background is replaced where they are the source, 0 to 1.
 
     Raises:
         ValueError: If `jitter_size` is smaller than `image_size`.
@@ -431,7 +436,10 @@ class PairedImages(torch.utils.data.Dataset):
         channels: tuple[int, int] = (3, 3),
         seed: int = 0,
         max_rotation: float = 0.0,
-        max_colour: float = 0.0,
+        max_warp: float = 0.0,
+        max_tone: float = 0.0,
+        max_stroke: float = 0.0,
+        background_share: float = 0.0,
     ) -> None:
         if jitter_size is not None and (jitter_size[0] < image_size[0] or jitter_size[1] < image_size[1]):
             raise ValueError(f"jitter_size must not be smaller than image_size {image_size}, got {jitter_size}")
@@ -440,8 +448,13 @@ class PairedImages(torch.utils.data.Dataset):
         self.channels = channels
         self.seed = seed
         self.max_rotation = max_rotation
-        self.max_colour = max_colour
-        self._stored_size = jitter_size or image_size
+        self.max_warp = max_warp
+        self.max_tone = max_tone
+        self.max_stroke = max_stroke
+        self.background_share = background_share
+        self._is_resampled = max_rotation > 0 or max_warp > 0
+        self._zoom = jitter_size[0] / image_size[0] if jitter_size else 1.0
+        self._stored_size = image_size if self._is_resampled else jitter_size or image_size
         self._pairs = _stored(pairs)
         self._cache = self._fill_cache()
 
@@ -462,24 +475,29 @@ class PairedImages(torch.utils.data.Dataset):
             epoch: Of the key.
             index: Of the key.
         """
-        # All numbers are drawn whether they are used or not, so that one kind of jitter does not change another.
-        numbers = np.random.default_rng([self.seed, epoch, index]).random(7)
+        rng = np.random.default_rng([self.seed, epoch, index])
+        # Drawn whether they are used or not, so that one kind of jitter does not change another.
+        down, right, mirror = rng.random(3)
 
         # Photo and sketch are channels of one tensor until all that moves pixels is done: they cannot disagree.
         height, width = self.image_size
-        top = int(numbers[0] * (both.shape[1] - height + 1))
-        left = int(numbers[1] * (both.shape[2] - width + 1))
-        if self.max_rotation > 0:
-            both = _rotated_crop(both, top, left, self.image_size, (2 * numbers[3] - 1) * self.max_rotation)
+        if self._is_resampled:
+            both = moved(both, rng, zoom=self._zoom, max_rotation=self.max_rotation, max_warp=self.max_warp)
         else:
+            top, left = int(down * (both.shape[1] - height + 1)), int(right * (both.shape[2] - width + 1))
             both = both[:, top : top + height, left : left + width].float()
-        if self.mirror and numbers[2] < 0.5:
+        if self.mirror and mirror < 0.5:
             both = both.flip(-1)
-        both = both.div_(127.5).sub_(1)
-        photo, sketch = both.split(self.channels)
-        if self.max_colour > 0:
-            photo = _recoloured(photo, *(1 + (2 * numbers[4:7] - 1) * self.max_colour))
-        return {"photo": photo, "sketch": sketch}
+        photo, sketch = both.div(127.5).sub(1).split(self.channels)
+        if self.max_tone == self.max_stroke == self.background_share == 0:
+            return {"photo": photo, "sketch": sketch}
+        photo_source = resettled(photo, rng, self.background_share) if len(photo) == 3 else photo
+        sketch_source = redrawn(sketch, rng, self.max_stroke) if self.max_stroke else sketch
+        sources = {
+            "photo_source": retoned(photo_source, rng, self.max_tone),
+            "sketch_source": retoned(sketch_source, rng, self.max_tone),
+        }
+        return {"photo": photo, "sketch": sketch, **sources}
 
     def _fill_cache(self) -> Tensor | None:
         """All pictures as one uint8 tensor (pairs, channels of both, height, width); None if it would be too large."""
@@ -800,33 +818,6 @@ def _undecoded(stream: datasets.IterableDataset, columns: Sequence[str]) -> data
         if column in (stream.column_names or ()):
             stream = stream.cast_column(column, datasets.Image(decode=False))
     return stream
-
-
-def _rotated_crop(both: Tensor, top: int, left: int, size: tuple[int, int], degrees: float) -> Tensor:
-    """Cut (C, *size) out of (C, H, W), rotated about the centre of the cut; bilinear, mirrored outside."""
-    height, width = size
-    y = torch.arange(height, dtype=torch.float32)[:, None] - (height - 1) / 2
-    x = torch.arange(width, dtype=torch.float32)[None, :] - (width - 1) / 2
-    cosine, sine = float(np.cos(np.radians(degrees))), float(np.sin(np.radians(degrees)))
-    rows = y * cosine + x * sine + (top + (height - 1) / 2)
-    columns = x * cosine - y * sine + (left + (width - 1) / 2)
-    # grid_sample counts from -1 (the centre of the first pixel) to 1 (the centre of the last).
-    grid = torch.stack([columns * (2 / (both.shape[2] - 1)) - 1, rows * (2 / (both.shape[1] - 1)) - 1], dim=-1)
-    return torch.nn.functional.grid_sample(
-        both[None].float(), grid[None], mode="bilinear", padding_mode="reflection", align_corners=True
-    )[0]
-
-
-def _recoloured(photo: Tensor, brightness: float, contrast: float, saturation: float) -> Tensor:
-    """Scale brightness, contrast about the mean, and saturation of a photo (C, H, W) in [-1, 1]."""
-    photo = (photo + 1) / 2
-    for adjust, factor in (
-        (functional.adjust_brightness, brightness),
-        (functional.adjust_contrast, contrast),
-        (functional.adjust_saturation, saturation),
-    ):
-        photo = adjust(photo, factor)
-    return photo.mul_(2).sub_(1)
 
 
 @functools.cache

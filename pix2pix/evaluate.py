@@ -367,6 +367,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             save_png(grid([[at(index) for at in columns] for index in shown], titles=titles), folder / "grid.png")
     except ImageError as error:  # in a folder of predictions; the pairs were decoded before
         command.error(str(error))
+    except OSError as error:
+        command.error(f"--output '{args.output}' cannot be written to ({error.strerror or error}); make room there")
 
     subject = f"{args.model or args.predictions}, {args.direction}"
     print(f"{subject}: {len(names)} pairs of {report['dataset']} ({args.split}), compared on {report['compared_on']}")

@@ -1,16 +1,19 @@
 """Writing that is whole or absent: everything the project leaves on disk goes through here.
 
 A file or folder is written under a temporary name beside its destination (the name starts with a dot), flushed to the
-disk, and renamed in one step. A process that is killed, or a disk that fills up, leaves the old version or nothing,
-never a half.
+disk, and renamed in one step. A process that is killed, a disk that fills up, or a machine that loses its power leaves
+the old version or nothing, never a half.
 """
 
 import contextlib
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(-old)?(\.\w+)?|\.probe-[0-9a-f]{32}")
 
 
 def require_writable(folder: str | Path, *, name: str) -> Path:
@@ -27,7 +30,7 @@ def require_writable(folder: str | Path, *, name: str) -> Path:
     probe = folder / f".probe-{uuid.uuid4().hex}"
     made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as error:
@@ -47,13 +50,13 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     The temporary name keeps the suffix of `path`, because PIL and others choose the format by it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
-        _sync(temporary)
+        flush(temporary)
         os.replace(temporary, path)
-        _sync(path.parent)
+        flush(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
@@ -66,19 +69,19 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     An existing `path` is moved aside first and deleted last, so one whole version exists under some name at any moment.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}-{uuid.uuid4().hex[:8]}")
     old = temporary.with_name(temporary.name + "-old")
     try:
         temporary.mkdir()
         yield temporary
         for file in sorted(temporary.rglob("*"), reverse=True):
-            _sync(file)
-        _sync(temporary)
+            flush(file)
+        flush(temporary)
         if path.exists():
             os.replace(path, old)
         os.replace(temporary, path)
-        _sync(path.parent)
+        flush(path.parent)
     except BaseException:
         if old.exists() and not path.exists():
             os.replace(old, path)
@@ -94,7 +97,29 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _sync(path: Path) -> None:
+def make_folder(path: str | Path) -> None:
+    """Make a folder and its parents where they are missing, so that the loss of power does not unmake them."""
+    path = Path(path)
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        flush(folder.parent)
+
+
+def remove_leftovers(folder: str | Path) -> None:
+    """Delete what killed processes left half-written in a folder (not below it). Nobody may be writing there."""
+    folder = Path(folder)
+    for entry in list(folder.iterdir()) if folder.is_dir() else ():
+        if _TEMPORARY.fullmatch(entry.name):
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    entry.unlink()
+
+
+def flush(path: Path) -> None:
+    """Wait until a file's content, or the names in a folder, are on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,9 @@
 """`UNetGenerator`: the encoder-decoder with skips of the paper's section 3.2.1 and appendix 6.1.1."""
 
+import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,7 +197,6 @@ class UNetGenerator(
             model_card_kwargs: Ignored; the mixin's `push_to_hub` passes it.
         """
         folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
         weights = {name: w.detach().to("cpu", dtype or w.dtype).contiguous() for name, w in self.state_dict().items()}
         with whole_file(folder / WEIGHTS_NAME) as temporary:
             save_file(weights, temporary, metadata={"format": "pt"})
@@ -268,9 +269,17 @@ def _doubling(width_in: int, width_out: int, upsampling: Upsampling) -> list[nn.
 
 
 def _download(repo_id: str, file: str, subfolder: str | None, where: str, options: dict[str, Any]) -> Path:
-    """Fetch one file of a model from the Hub, telling each way to fail in one sentence."""
+    """Fetch one file of a model from the Hub, verify it, and tell each way to fail in one sentence."""
     try:
-        return Path(hf_hub_download(repo_id, file, subfolder=subfolder, **options))
+        path = Path(hf_hub_download(repo_id, file, subfolder=subfolder, **options))
+        if not _is_as_announced(path) and not options["local_files_only"]:
+            path = Path(hf_hub_download(repo_id, file, subfolder=subfolder, **{**options, "force_download": True}))
+        if _is_as_announced(path):
+            return path
+        raise ModelError(
+            f"model {where}: {file} differs from what the Hub announces, also when downloaded anew; try again later, or "
+            f"delete '{path.resolve()}'"
+        )
     except HFValidationError as error:
         raise ModelError(f"model {where} is neither an existing folder nor a Hub id such as user/name") from error
     except LocalEntryNotFoundError as error:
@@ -292,7 +301,29 @@ def _download(repo_id: str, file: str, subfolder: str | None, where: str, option
         status = getattr(error.response, "status_code", None)
         raise ModelError(f"model {where} could not be fetched (the Hub answered {status}); try again later") from error
     except OSError as error:
-        raise ModelError(f"model {where} could not be fetched ({type(error).__name__}); try again later") from error
+        reason = error.strerror if error.errno else type(error).__name__
+        raise ModelError(f"model {where} could not be fetched ({reason}); try again later, with room in the cache") from error
+
+
+def _is_as_announced(path: Path) -> bool:
+    """Whether a file in the Hub's cache has the content that its name there promises.
+
+    The cache calls the file itself, which `path` links to, by the Hub's digest: SHA-256 of what lies in LFS, git's name
+    for the rest. The client compares sizes only.
+    """
+    content = path.resolve()
+    if content.parent.name != "blobs":  # where the disk knows no links, the cache tells no digest
+        return True
+    if re.fullmatch("[0-9a-f]{64}", content.name):
+        digest = hashlib.sha256()
+    elif re.fullmatch("[0-9a-f]{40}", content.name):
+        digest = hashlib.sha1(b"blob %d\0" % content.stat().st_size)
+    else:
+        return True
+    with content.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest() == content.name
 
 
 def _read_config(path: Path, where: str, architecture: str) -> dict[str, Any]:

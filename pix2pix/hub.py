@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from huggingface_hub import CommitInfo, EvalResult, HfApi, ModelCard, ModelCardData
+import torch
+from huggingface_hub import CommitInfo, EvalResult, HfApi, ModelCard, ModelCardData, get_session
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -31,7 +32,8 @@ from huggingface_hub.utils import disable_progress_bars, get_token, httpx, valid
 from safetensors import SafetensorError, safe_open
 
 from pix2pix.directions import DIRECTIONS
-from pix2pix.files import write_text
+from pix2pix.files import whole_folder, write_text
+from pix2pix.generator import UNetGenerator
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +44,7 @@ MODEL_FILES = ("config.json", "model.safetensors")
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds; doubled after each try
 MAX_WAIT = 120.0  # seconds, also when the Hub asks for more
+STALL = 300.0  # seconds without a byte, after which a try counts as failed; the client itself would wait for ever
 FINISH_TIMEOUT = 900.0  # seconds that the end of a training waits for its last push
 
 _MARK = "<!-- Written by pix2pix.hub from the records of the run. Delete this line, and your own changes will be kept. -->"
@@ -90,7 +93,10 @@ RECIPE = (
     "jitter",
     "mirror",
     "max_rotation",
-    "max_colour",
+    "max_warp",
+    "max_tone",
+    "max_stroke",
+    "background_share",
     "validation_fraction",
     "max_pairs",
     "base_channels",
@@ -105,13 +111,17 @@ RECIPE = (
     "spectral",
     "discriminator_noise",
     "adversarial",
+    "adversarial_weight",
+    "projected_weight",
     "reconstruction",
     "l1_weight",
+    "cycle_weight",
     "feature_weight",
     "perceptual_weight",
     "batch_size",
     "gradient_accumulation_steps",
     "learning_rate",
+    "discriminator_rate",
     "adam_beta1",
     "adam_beta2",
     "decay_start",
@@ -224,6 +234,32 @@ def write_card(run_folder: str | Path, repo_id: str | None = None, *, scores: It
     path = Path(run_folder) / CARD_NAME
     write_text(path, _card_text(Path(run_folder), repo_id, list(scores)))
     return path
+
+
+def hand_over(model: str | Path, folder: str | Path, *, half: bool = False, scores: Iterable[str | Path] = ()) -> None:
+    """Write a model folder that holds the directions of a run and its card, and nothing else: no picture, no record.
+
+    Args:
+        model: The run folder.
+        folder: Where to; written whole or not at all, replacing what was there.
+        half: Whether the weights are stored in half precision. They are used in single precision all the same.
+        scores: As for `model_card`.
+
+    Raises:
+        HubError: As `model_card`.
+        ModelError: If the weights cannot be loaded.
+    """
+    model = Path(model)
+    with whole_folder(folder) as temporary:
+        for direction in directions_in(model):
+            generator = UNetGenerator.from_pretrained(model, subfolder=direction)
+            generator.save_pretrained(temporary / direction, dtype=torch.float16 if half else None)
+        records = [model / name for name in ("arguments.json", "metrics.jsonl") if (model / name).is_file()]
+        for record in records:  # the card is made of them, and tells what it tells of them
+            shutil.copyfile(record, temporary / record.name)
+        write_card(temporary, scores=scores)
+        for record in records:
+            (temporary / record.name).unlink()
 
 
 def directions_in(folder: str | Path) -> list[str]:
@@ -505,6 +541,92 @@ def push(
         return _upload(api, Path(staged), repo_id, revision, message)
 
 
+def push_space(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    sdk: str,
+    mark: str,
+    private: bool = False,
+    token: str | None = None,
+    message: str = "Publish the page",
+) -> CommitInfo:
+    """Make a Space, or bring one that was published before to exactly the content of a folder.
+
+    Args:
+        folder: What the Space's repository is to hold, with its card.
+        repo_id: "user/name".
+        sdk: "gradio" or "static".
+        mark: A line of the cards of Spaces that may be overwritten.
+        private: Whether only you may see it. A Space that exists and is public is refused then.
+        token: As for `push`.
+        message: The commit's title.
+
+    Returns:
+        The commit: `.oid` is its sha, `.repo_url` the page of the repository.
+
+    Raises:
+        HubError: If the Space holds something else, or the Hub refuses it or cannot be reached.
+    """
+    api = _api(token)
+    _make_repository(api, repo_id, private=private, revision=None, kind="space", sdk=sdk)
+
+    def holds_something_else() -> bool:
+        files = set(api.list_repo_files(repo_id, repo_type="space"))
+        if CARD_NAME in files:
+            card = api.hf_hub_download(repo_id, CARD_NAME, repo_type="space")
+            if mark in Path(card).read_text(encoding="utf-8", errors="replace"):
+                return False
+        return bool(files - {CARD_NAME, ".gitattributes"})
+
+    if _persistently(holds_something_else, api, repo_id):
+        raise HubError(f"Space {repo_id} holds something that was not published from here; take a new name, or empty it")
+
+    def upload() -> CommitInfo:
+        return api.upload_folder(
+            repo_id=repo_id, repo_type="space", folder_path=folder, commit_message=message, delete_patterns="*"
+        )
+
+    return _persistently(upload, api, repo_id)
+
+
+def check_login(repo_id: str) -> None:
+    """Make sure, before work that ends in a push, that the Hub is there and knows the token. Nothing is made yet.
+
+    Raises:
+        HubError: If it does not, or the name of the repository cannot be one.
+    """
+    _require_repo_id(repo_id)
+    api = _api(None)
+    _persistently(api.whoami, api, repo_id)
+
+
+def push_dataset(folder: str | Path, repo_id: str, *, private: bool = False, message: str = "Upload pairs") -> CommitInfo:
+    """Upload a data set in one commit, and remove what an older version left in `data/`; passing faults are retried.
+
+    Args:
+        folder: What `pix2pix.prepare` wrote: `data/` and the card.
+        repo_id: "user/name".
+        private: Whether only you may see it. A repository that exists and is public is refused then.
+        message: The commit's title.
+
+    Returns:
+        The commit: `.repo_url` is the page of the data set.
+
+    Raises:
+        HubError: If the Hub refuses it or cannot be reached.
+    """
+    api = _api(None)
+    _make_repository(api, repo_id, private=private, revision=None, kind="dataset")
+
+    def upload() -> CommitInfo:
+        return api.upload_folder(
+            repo_id=repo_id, repo_type="dataset", folder_path=folder, commit_message=message, delete_patterns=["data/*"]
+        )
+
+    return _persistently(upload, api, repo_id)
+
+
 class Pusher:
     """Pushes a run folder while it is being trained on, without holding training up and without ever ending it.
 
@@ -659,16 +781,19 @@ def _require_repo_id(repo_id: str) -> None:
         raise HubError(f"repository must be USER/NAME of letters, digits, '-', '_' and '.', got {repo_id!r}")
 
 
-def _make_repository(api: HfApi, repo_id: str, *, private: bool, revision: str | None) -> None:
+def _make_repository(
+    api: HfApi, repo_id: str, *, private: bool, revision: str | None, kind: str = "model", sdk: str | None = None
+) -> None:
+    """Make a repository of a kind ("model", "dataset", "space") unless it is there, and see that it may be written to."""
     _require_repo_id(repo_id)
 
     def make() -> bool:
         api.whoami()  # of all requests, this one tells a bad token from a missing repository
-        api.create_repo(repo_id, private=private or None, exist_ok=True)
-        api.auth_check(repo_id, write=True)  # a repository that exists may be somebody else's
+        api.create_repo(repo_id, repo_type=kind, space_sdk=sdk, private=private or None, exist_ok=True)
+        api.auth_check(repo_id, repo_type=kind, write=True)  # a repository that exists may be somebody else's
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        return bool(api.model_info(repo_id).private)
+        return bool(api.repo_info(repo_id, repo_type=kind).private)
 
     if private and not _persistently(make, api, repo_id):
         raise HubError(f"repository {repo_id} exists and is public; make it private on its settings page, or take a new name")
@@ -687,6 +812,7 @@ def _persistently(action: Callable[[], _T], api: HfApi, repo_id: str) -> _T:
     """Do it, again and again if the fault is one that passes, and turn the last fault into a `HubError`."""
     for attempt in range(TRIES):
         try:
+            get_session().timeout = httpx.Timeout(STALL)  # each time: the client makes a new session after some faults
             return action()
         except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
             fault = _root(error)

@@ -7,6 +7,7 @@ and a shape that differs from the training shape is brought to it with the aspec
 
 import math
 import os
+import stat
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,13 +64,12 @@ def open_image(source: str | os.PathLike | BinaryIO, *, max_pixels: int = MAX_PI
     if name is None:
         name = Path(source).name if isinstance(source, str | os.PathLike) else "the picture"
     try:
+        if isinstance(source, str | os.PathLike) and stat.S_IFMT(os.stat(source).st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+            raise ImageError(f"'{name}' is a pipe or a device, not a picture; give a picture file")  # one waits for ever
         image = Image.open(source, formats=FORMATS)
         width, height = image.size
         if width * height > max_pixels:
-            raise ImageError(
-                f"'{name}' has {width} x {height} pixels, more than the limit of {max_pixels:,}; "
-                "make it smaller, or raise max_pixels"
-            )
+            raise ImageError(f"'{name}' has {width} x {height} pixels, more than the limit of {max_pixels:,}; make it smaller")
         image.load()
     except ImageError:
         raise

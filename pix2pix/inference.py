@@ -1,19 +1,30 @@
 """`Translator`: a picture in, the other side of it out. With `faces` and `drawn_faces`, all that the Space imports."""
 
+import copy
 import os
+import threading
 from collections.abc import Sequence
-from typing import overload
+from pathlib import Path
+from typing import Literal, overload
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from pix2pix.directions import Direction, source_and_target
-from pix2pix.generator import UNetGenerator
+from pix2pix.generator import WEIGHTS_NAME, ModelError, UNetGenerator
 from pix2pix.images import ImageError, fit, to_image, to_tensor, unfit, upright
 from pix2pix.layers import dropping_out
+from pix2pix.onnx_generator import ONNX_NAME, OnnxGenerator
 
 MINIMUM_SIDE = 16
+MAX_STRENGTH = 2.0
+"""The strongest variation: twice the dropout of the training."""
+
+# Dropout draws from the process's one stream of random numbers, so two variations must not run at the same time.
+_one_variation = threading.Lock()
+
+Runtime = Literal["torch", "onnx"]
 
 
 def default_device() -> torch.device:
@@ -30,7 +41,8 @@ class Translator:
         sketch = translator(Image.open("me.jpg"))
 
     Args:
-        generator: The network; it is moved to the device and put into evaluation mode.
+        generator: The network; it is moved to the device and put into evaluation mode. An `OnnxGenerator` stays on the
+            CPU.
         direction: What it was trained for: "photo2sketch" or "sketch2photo".
         device: Where it runs; by default `default_device()`.
 
@@ -40,12 +52,14 @@ class Translator:
 
     def __init__(
         self,
-        generator: UNetGenerator,
+        generator: UNetGenerator | OnnxGenerator,
         direction: Direction = "photo2sketch",
         device: str | torch.device | None = None,
     ) -> None:
         source_and_target(direction)
         self.direction = direction
+        if isinstance(generator, OnnxGenerator):
+            device = "cpu"
         self.device = torch.device(device) if device is not None else default_device()
         self.generator = generator.to(self.device).eval()
 
@@ -56,6 +70,7 @@ class Translator:
         direction: Direction = "photo2sketch",
         device: str | torch.device | None = None,
         *,
+        runtime: Runtime | None = None,
         revision: str | None = None,
         token: str | bool | None = None,
         cache_dir: str | os.PathLike | None = None,
@@ -63,11 +78,31 @@ class Translator:
     ) -> "Translator":
         """Load one direction of a model from a run folder or the Hub; arguments as in `UNetGenerator.from_pretrained`.
 
+        Args:
+            pretrained_model_name_or_path: A run folder, a folder written by `python -m pix2pix.export`, or a Hub id.
+            direction: "photo2sketch" or "sketch2photo".
+            device: Where it runs; by default `default_device()`. ONNX Runtime runs on the CPU.
+            runtime: What runs the network: "torch", or "onnx" for the `model.onnx` of an exported folder. By default torch,
+                unless the folder holds nothing but that file.
+            revision: Branch, tag or commit on the Hub.
+            token: Hub token; by default the one stored by `hf auth login`.
+            cache_dir: Where downloads are kept; by default the Hub's cache.
+            local_files_only: Whether to use the cache alone.
+
         Raises:
-            ValueError: If the direction is unknown.
+            ValueError: If the direction or the runtime is unknown.
             ModelError: If the model cannot be found or reached, or is incomplete, damaged or of another kind.
         """
         source_and_target(direction)
+        if runtime not in (None, "torch", "onnx"):
+            raise ValueError(f"runtime must be torch or onnx, got {runtime!r}")
+        folder = Path(pretrained_model_name_or_path, direction)
+        holds_only_onnx = (folder / ONNX_NAME).is_file() and not (folder / WEIGHTS_NAME).is_file()
+        if runtime == "onnx" or (runtime is None and holds_only_onnx):
+            network = OnnxGenerator.from_pretrained(pretrained_model_name_or_path, subfolder=direction)
+            if network.direction != direction:
+                raise ModelError(f"model '{folder / ONNX_NAME}' translates {network.direction}, not {direction}")
+            return cls(network, direction)
         generator = UNetGenerator.from_pretrained(
             pretrained_model_name_or_path,
             subfolder=direction,
@@ -79,14 +114,22 @@ class Translator:
         return cls(generator, direction, device)
 
     @overload
-    def __call__(self, image: Image.Image, *, align: bool = ..., seed: int | None = ...) -> Image.Image: ...
+    def __call__(
+        self, image: Image.Image, *, align: bool = ..., seed: int | None = ..., strength: float = ...
+    ) -> Image.Image: ...
 
     @overload
     def __call__(
-        self, image: Sequence[Image.Image], *, align: bool = ..., seed: int | None = ..., batch_size: int = ...
+        self,
+        image: Sequence[Image.Image],
+        *,
+        align: bool = ...,
+        seed: int | None = ...,
+        strength: float = ...,
+        batch_size: int = ...,
     ) -> list[Image.Image]: ...
 
-    def __call__(self, image, *, align=False, seed=None, batch_size=8):
+    def __call__(self, image, *, align=False, seed=None, strength=1.0, batch_size=8):
         """Translate one picture or a list of them.
 
         Each is turned upright, brought to the training size (aspect kept, the rest mirrored), translated, and brought
@@ -99,6 +142,8 @@ class Translator:
                 the aligned portrait's translation, in the portrait's size.
             seed: None for the deterministic translation; a number for the variation of that number (dropout on, the
                 paper's noise z).
+            strength: How far a variation may go, from 0 (the deterministic translation) to 2: what the dropout
+                probabilities of the training are multiplied by. Without a seed it does nothing.
             batch_size: How many pictures of a list go through the network at once.
 
         Returns:
@@ -106,21 +151,29 @@ class Translator:
 
         Raises:
             ImageError: If a picture is below 16 px a side, or is no PIL image.
+            ValueError: If strength is outside [0, 2]; or if a seed is given and ONNX Runtime runs the network, because its
+                file holds no dropout.
         """
+        if not 0 <= strength <= MAX_STRENGTH:
+            raise ValueError(f"strength must be between 0 and {MAX_STRENGTH:g}, got {strength}")
+        if seed is not None and isinstance(self.generator, OnnxGenerator):
+            raise ValueError(
+                f"seed needs the torch runtime, got seed {seed} with onnx; leave it out, or load with runtime='torch'"
+            )
         if not isinstance(image, Image.Image):
             if isinstance(image, str | bytes | os.PathLike) or not isinstance(image, Sequence):
                 raise ImageError(f"image must be a PIL image or a list of them, got {type(image).__name__}; open it first")
             step = 1 if seed is not None else batch_size
             batches = [image[start : start + step] for start in range(0, len(image), step)]
-            return [result for batch in batches for result in self._translate(batch, align=align, seed=seed)]
-        return self._translate([image], align=align, seed=seed)[0]
+            return [result for batch in batches for result in self._translate(batch, align=align, seed=seed, strength=strength)]
+        return self._translate([image], align=align, seed=seed, strength=strength)[0]
 
-    def _translate(self, images: Sequence[Image.Image], *, align: bool, seed: int | None) -> list[Image.Image]:
+    def _translate(self, images: Sequence[Image.Image], *, align: bool, seed: int | None, strength: float) -> list[Image.Image]:
         pictures = [self._prepared(image, align=align) for image in images]
         fitted, boxes = zip(*(fit(picture, self.generator.image_size) for picture in pictures), strict=True)
         channels = 1 if self.generator.in_channels == 1 else 3
         source = torch.stack([to_tensor(picture, channels=channels) for picture in fitted])
-        translated = self._run(source, seed=seed)
+        translated = self._run(source, seed=seed, strength=strength)
         return [
             unfit(to_image(tensor), box, picture.size) for tensor, box, picture in zip(translated, boxes, pictures, strict=True)
         ]
@@ -138,12 +191,15 @@ class Translator:
         return image
 
     @torch.inference_mode()
-    def _run(self, source: Tensor, *, seed: int | None) -> Tensor:
+    def _run(self, source: Tensor, *, seed: int | None, strength: float) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W) on the CPU, both in [-1, 1]."""
         source = source.to(self.device)
         if seed is None:
             return self.generator(source).float().cpu()
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), dropping_out(self.generator):
+        # A twin that shares the weights: another thread may want the translation without dropout meanwhile.
+        shared = {id(tensor): tensor for tensor in (*self.generator.parameters(), *self.generator.buffers())}
+        twin = copy.deepcopy(self.generator, shared)
+        with _one_variation, torch.random.fork_rng(devices), dropping_out(twin, strength=strength):
             torch.manual_seed(seed)
-            return self.generator(source).float().cpu()
+            return twin(source).float().cpu()

@@ -44,16 +44,28 @@ def evaluating(network: nn.Module) -> Iterator[nn.Module]:
         network.train(was_training)
 
 
+MAX_DROPOUT = 0.9
+"""The most that `dropping_out` drops; at 1 nothing would be left of the picture."""
+
+
 @contextlib.contextmanager
-def dropping_out(network: nn.Module) -> Iterator[nn.Module]:
-    """Turn the dropout layers of a network on, all else in evaluation mode: the noise z of the paper at test time."""
+def dropping_out(network: nn.Module, *, strength: float = 1.0) -> Iterator[nn.Module]:
+    """Turn the dropout layers of a network on, all else in evaluation mode: the noise z of the paper at test time.
+
+    Args:
+        network: Its modes and probabilities are given back at the end.
+        strength: What each layer's probability is multiplied by, at least 0; the product is cut at `MAX_DROPOUT`.
+    """
     modes = [(module, module.training) for module in network.modules()]
+    probabilities = [(module, module.p) for module in network.modules() if isinstance(module, nn.Dropout)]
     network.eval()
-    for module in network.modules():
-        if isinstance(module, nn.Dropout):
-            module.train()
+    for module, probability in probabilities:
+        module.train()
+        module.p = probability if strength == 1 else min(MAX_DROPOUT, probability * strength)
     try:
         yield network
     finally:
         for module, mode in modes:
             module.training = mode
+        for module, probability in probabilities:
+            module.p = probability

@@ -5,6 +5,7 @@ L_L1(G)      = E[||y - G(x)||_1]                               equation 3
 G*           = arg min_G max_D L_cGAN(G, D) + lambda L_L1(G)   equation 4
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
@@ -78,8 +79,42 @@ def discriminator_loss(
     if noise:
         images = images + noise * torch.randn_like(images)
     logits_real, logits_fake = discriminator(torch.cat([source, source]), images).chunk(2)
+    return verdict_loss(logits_real, logits_fake, kind)
+
+
+def feature_discriminator_loss(
+    discriminator: nn.Module,
+    source_maps: Sequence[Tensor],
+    target_maps: Sequence[Tensor],
+    fake_maps: Sequence[Tensor],
+    *,
+    kind: Adversarial = "cross-entropy",
+) -> Tensor:
+    """The same for a `FeatureDiscriminator`: the mean over its heads. `fake_maps` are detached here.
+
+    Args:
+        discriminator: The network that judges.
+        source_maps: Maps of the sources, each (N, C, H, W).
+        target_maps: Maps of the targets, each (N, C, H, W).
+        fake_maps: Maps of the fakes, each (N, C, H, W).
+        kind: See `adversarial_loss`.
+    """
+    maps = [torch.cat([real, fake.detach()]) for real, fake in zip(target_maps, fake_maps, strict=True)]
+    verdicts = discriminator([torch.cat([x, x]) for x in source_maps], maps)
+    return torch.stack([verdict_loss(*logits.chunk(2), kind) for logits in verdicts]).mean()
+
+
+def verdict_loss(logits_real: Tensor, logits_fake: Tensor, kind: Adversarial = "cross-entropy") -> Tensor:
+    """Equation 1 for a discriminator that gave these verdicts, (N, 1, H, W) each; halved as section 3.3 asks."""
     real = adversarial_loss(logits_real, is_real=True, kind=kind)
     return (real + adversarial_loss(logits_fake, is_real=False, kind=kind)) / 2
+
+
+def fooling_loss(logits_fake: Tensor, kind: Adversarial = "cross-entropy") -> Tensor:
+    """The generator's side of equation 1, non-saturating: how far the verdicts (N, 1, H, W) on its fakes are from "real"."""
+    if kind == "hinge":
+        return -logits_fake.mean()
+    return adversarial_loss(logits_fake, is_real=True, kind=kind)
 
 
 def generator_loss(
@@ -90,6 +125,7 @@ def generator_loss(
     *,
     adversarial: Adversarial = "cross-entropy",
     reconstruction: Reconstruction = "l1",
+    adversarial_weight: float = 1.0,
     l1_weight: float = 100.0,
     feature_weight: float = 0.0,
 ) -> GeneratorLoss:
@@ -103,6 +139,7 @@ def generator_loss(
         fake: (N, C', H, W), in [-1, 1], with its graph.
         adversarial: See `adversarial_loss`; "none" leaves the term out. The hinge form is -D(x, G(x)).
         reconstruction: See `reconstruction_loss`.
+        adversarial_weight: Weight of the adversarial term; 1 in the paper.
         l1_weight: The paper's lambda, for L1 and L2 alike.
         feature_weight: Weight of feature matching: mean absolute difference between the discriminator's activations
             on target and fake, averaged over its levels (pix2pixHD; not in the paper).
@@ -111,15 +148,12 @@ def generator_loss(
     term_adversarial = term_features = zero
     if adversarial != "none":
         logits_fake, activations_fake = discriminator.judge(source, fake)
-        if adversarial == "hinge":
-            term_adversarial = -logits_fake.mean()
-        else:
-            term_adversarial = adversarial_loss(logits_fake, is_real=True, kind=adversarial)
+        term_adversarial = fooling_loss(logits_fake, adversarial)
         if feature_weight:
             with torch.no_grad():
                 _, activations_real = discriminator.judge(source, target)
             differences = [F.l1_loss(f, r) for f, r in zip(activations_fake, activations_real, strict=True)]
             term_features = torch.stack(differences).mean()
     term_reconstruction = reconstruction_loss(fake, target, reconstruction)
-    total = term_adversarial + l1_weight * term_reconstruction + feature_weight * term_features
+    total = adversarial_weight * term_adversarial + l1_weight * term_reconstruction + feature_weight * term_features
     return GeneratorLoss(total, term_adversarial, term_reconstruction, term_features)

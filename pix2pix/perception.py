@@ -12,6 +12,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 MAP_BLOCKS = (0, 2, 4, 10)
 """The blocks whose outputs are compared: strides 2, 4, 8 and 16, from strokes to parts of a face."""
 
+MAP_WIDTHS = (16, 24, 40, 112)
+"""Channels of those outputs."""
+
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 
@@ -62,9 +65,19 @@ class PerceptualNetwork(nn.Module):
             target: The same shape and range; the number of channels may differ.
         """
         with torch.no_grad():
-            target_maps, _ = self._look(target, last_block=MAP_BLOCKS[-1])
-        fake_maps, _ = self._look(fake, last_block=MAP_BLOCKS[-1])
-        return map_distance(fake_maps, target_maps)
+            target_maps = self.maps(target)
+        return map_distance(self.maps(fake), target_maps)
+
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """What `map_distance` compares: the maps of `forward` as unit vectors, without the cost of the blocks above.
+
+        Args:
+            images: (N, 1 or 3, H, W), in [-1, 1].
+
+        Returns:
+            The maps after `MAP_BLOCKS`, each (N, channels, height, width), with vectors of length 1 along the channels.
+        """
+        return [F.normalize(x.float(), dim=1) for x in self._look(images, last_block=MAP_BLOCKS[-1])[0]]
 
     def _look(self, images: Tensor, *, last_block: int) -> tuple[list[Tensor], Tensor]:
         x = images.float().add(1).div(2)  # the antialiased resize below knows no bfloat16

@@ -163,14 +163,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.output.exists() and not (args.output.is_dir() and not any(args.output.iterdir())):
             command.error(f"--output '{args.output}' exists and is not an empty folder; choose another")
 
+    from pix2pix.hub import HubError, check_login, push_dataset
+
     try:
         if args.push_to_hub is not None:
-            _check_hub(args.push_to_hub)
+            check_login(args.push_to_hub)
         with _writable(args.output):
             survey = examine_all(args.root, layout=args.layout, columns=args.columns, max_pixels=args.max_pixels)
     except OSError as error:
         command.error(f"ROOT '{args.root}' cannot be read ({error.strerror or error}); check the path")
-    except ValueError as error:
+    except (ValueError, HubError) as error:
         command.error(str(error))
     for line in (*(f"note: {note}" for note in survey.notes), *survey.faults):
         print(line, file=sys.stderr)
@@ -188,14 +190,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.push_to_hub is not None:
             with tempfile.TemporaryDirectory() as folder:
                 write_dataset(survey, Path(folder), dataset=args.push_to_hub, **terms)
-                where = _push(Path(folder), args.push_to_hub, is_private=args.private)
+                pushed = push_dataset(folder, args.push_to_hub, private=args.private, message="Upload pairs with their card")
+            where = pushed.repo_url
         else:
             with whole_folder(args.output) as folder:
                 write_dataset(survey, folder, dataset=str(args.output), **terms)
             where = str(args.output)
     except OSError as error:
         command.error(f"the data set cannot be written ({error.strerror or error}); make room, or choose another folder")
-    except ValueError as error:
+    except (ValueError, HubError) as error:
         command.error(str(error))
     counts = ", ".join(f"{name}: {len(split.pairs)}" for name, split in survey.splits.items())
     print(f"wrote the pairs ({counts}) to {where}")
@@ -484,48 +487,6 @@ def _writable(output: Path | None) -> Iterator[None]:
         for folder in made:
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def _check_hub(repo_id: str) -> None:
-    """Raise ValueError if the id is malformed or the Hub does not know who is asking."""
-    import huggingface_hub
-    from huggingface_hub.utils import HFValidationError
-
-    from pix2pix.data import one_line
-
-    try:
-        huggingface_hub.utils.validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise ValueError(f"--push-to-hub '{repo_id}' is no repository id ({one_line(error)})") from error
-    if repo_id.count("/") != 1:
-        raise ValueError(f"--push-to-hub must be USER/NAME, got '{repo_id}'")
-    try:
-        huggingface_hub.HfApi().whoami()
-    except Exception as error:  # a refused or missing token, and everything that a network can do
-        raise ValueError(
-            f"the Hub refuses the token or is out of reach ({one_line(error)}); log in with hf auth login"
-        ) from error
-
-
-def _push(folder: Path, repo_id: str, *, is_private: bool) -> str:
-    """Upload in one commit, replacing what an older version left in `data/`; returns the page of the data set."""
-    import huggingface_hub
-
-    from pix2pix.data import one_line
-
-    api = huggingface_hub.HfApi()
-    try:
-        url = api.create_repo(repo_id, repo_type="dataset", private=is_private or None, exist_ok=True)
-        api.upload_folder(
-            repo_id=repo_id,
-            repo_type="dataset",
-            folder_path=folder,
-            commit_message="Upload pairs with their card",
-            delete_patterns=["data/*"],
-        )
-    except Exception as error:  # as above
-        raise ValueError(f"'{repo_id}' could not be pushed ({one_line(error)}); run the command again") from error
-    return str(url)
 
 
 if __name__ == "__main__":

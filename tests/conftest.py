@@ -30,8 +30,7 @@ os.environ.update(
     # Programs under test start in folders of their own, and find the package all the same.
     PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
 )
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(folder) for folder in (ROOT, ROOT / "space") if str(folder) not in sys.path]
 
 
 def pytest_unconfigure() -> None:

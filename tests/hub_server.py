@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs, unquote
 
 import uvicorn
@@ -130,6 +130,7 @@ class Fault:
     path_contains: str
     method: str | None
     headers: dict[str, str]
+    how: str
 
 
 class HubServer:
@@ -217,17 +218,20 @@ class HubServer:
         path_contains: str = "",
         method: str | None = None,
         headers: dict[str, str] | None = None,
+        how: Literal["cut", "corrupt", "stall"] = "cut",
     ) -> None:
         """Answer the next `count` requests whose path and query contain the text with an error.
 
         Args:
             count: How many requests fail; later ones are served again.
-            status: The HTTP status; or None to do what is asked, and cut the connection in the middle of the answer.
+            status: The HTTP status; or None to do what is asked, and spoil the answer.
             path_contains: Only requests to such paths count.
             method: Only requests with this method count.
             headers: Sent along, `{"Retry-After": "0"}` for instance.
+            how: What happens in the middle of a spoilt answer: the connection is cut, a bit is flipped, or nothing more
+                comes until the client has had enough.
         """
-        self.faults.append(Fault(count, status, path_contains, method, headers or {}))
+        self.faults.append(Fault(count, status, path_contains, method, headers or {}, how))
 
     def repo(self, repo_id: str, kind: str = "model") -> Repo:
         """The repository as the server holds it; KeyError if there is none."""
@@ -271,9 +275,15 @@ class _Faulty:
                 messages.append(message)
 
             await self.app(scope, receive, collect)
-            body = b"".join(message.get("body", b"") for message in messages)
+            body = bytearray(b"".join(message.get("body", b"") for message in messages))
             await send(messages[0])
-            await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
+            if fault.how == "corrupt":
+                body[len(body) // 2] ^= 1
+                await send({"type": "http.response.body", "body": bytes(body)})
+                return
+            await send({"type": "http.response.body", "body": bytes(body[: len(body) // 2]), "more_body": True})
+            while fault.how == "stall" and (await receive())["type"] != "http.disconnect":
+                pass
 
     def _next_fault(self, method: str, path: str) -> Fault | None:
         for fault in self.server.faults:

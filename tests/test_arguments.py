@@ -96,6 +96,8 @@ def test_what_may_change_on_resume_are_flags():
             "leaves nothing to learn",
         ),
         (["--adversarial", "none", "--l1-weight", "0", "--perceptual-weight", "0"], "leaves nothing to learn"),
+        (["--cycle-weight", "1", "--direction", "photo2sketch"], "--cycle-weight needs the averaged generators of both"),
+        (["--cycle-weight", "1", "--ema-decay", "0"], "--cycle-weight needs the averaged generators of both"),
     ],
 )
 def test_values_out_of_range_are_named(given, message):

@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from benchmarks import ablation, inference_speed, scaling, time_to_quality, timing, train_speed
+from benchmarks import ablation, inference_speed, recipe, robustness, scaling, time_to_quality, timing, train_speed
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
@@ -388,6 +389,63 @@ def test_a_point_that_fails_is_told_and_the_others_are_measured(tmp_path):
 
 
 # -- the documents -----------------------------------------------------------------------------------------------------
+
+
+# -- the recipe --------------------------------------------------------------------------------------------------------
+
+
+def test_every_change_of_the_recipe_is_one_that_train_py_accepts():
+    for name, flags in recipe.ROWS.items():
+        complete = arguments.complete(arguments.explicit(flags))
+        plain = arguments.complete({})
+        assert (complete == plain) is (name == "as it is"), name
+
+
+def test_changes_of_the_recipe_are_scored_on_people_held_out_and_never_repeated(pairs, tmp_path, capsys):
+    cheap = ["--projected-weight", "0", "--perceptual-weight", "0", "--receptive-field", "16"]
+    words = ["--dataset", str(pairs), "--output", str(tmp_path / "r"), "--epochs", "1", "--fraction", "0.4"]
+    tiny = ["--", *TINY, *cheap]
+    assert recipe.main([*words, "--rows", "as it is", *tiny]) == 0
+    assert recipe.main([*words, "--rows", "as it is", "no dropout", *tiny]) == 0
+    assert "as it is: done before" in capsys.readouterr().out
+    results = read(tmp_path / "r" / "results.json")
+    assert results["held_out"] == 2
+    assert list(results["rows"]) == ["as it is", "no dropout"]
+    for row in results["rows"].values():
+        for scores in row["scores"].values():
+            assert set(scores) == {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000"}
+    assert "| no dropout |" in (tmp_path / "r" / "table.md").read_text()
+    with pytest.raises(SystemExit):
+        recipe.main([*words[:-1], "0.2", "--rows", "as it is", *tiny])
+    assert "holds results with fraction 0.4, got 0.2" in capsys.readouterr().err
+
+
+# -- robustness --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("direction", robustness.CHANGES)
+def test_every_change_changes_the_source_and_keeps_its_shape(direction):
+    source = draw_pair(3)[0 if direction == "photo2sketch" else 1].convert("RGB")
+    for name, change in robustness.CHANGES[direction].items():
+        changed = change(source, np.random.default_rng(0))
+        assert (changed.size, changed.mode) == (source.size, source.mode), name
+        assert np.abs(np.asarray(changed, dtype=int) - np.asarray(source, dtype=int)).mean() > 0.3, name
+        assert np.array_equal(changed, change(source, np.random.default_rng(0))), name
+
+
+def test_robustness_scores_every_change_beside_the_unchanged_source(pairs, tmp_path, capsys):
+    for direction in robustness.DIRECTIONS:
+        network = UNetGenerator(base_channels=4, max_channels=8, num_downsamples=3, image_size=(40, 32))
+        network.save_pretrained(tmp_path / "model" / direction)
+    files = ["--json", str(tmp_path / "r.json"), "--grid", str(tmp_path / "r.png")]
+    words = ["--model", str(tmp_path / "model"), "--dataset", str(pairs), "--max-pictures", "2", *files]
+    assert robustness.main(words) == 0
+    report = read(tmp_path / "r.json")
+    for direction, changes in robustness.CHANGES.items():
+        assert list(report[direction]) == ["unchanged", *changes]
+        assert all(0 < scores["fsim"] < 1 for scores in report[direction].values())
+    assert "| glasses " in capsys.readouterr().out
+    assert (tmp_path / "r.png").stat().st_size > 1000
 
 
 def test_the_documented_commands_are_accepted():

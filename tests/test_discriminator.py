@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pix2pix.discriminator import RECEPTIVE_FIELDS, PatchDiscriminator
+from pix2pix.discriminator import RECEPTIVE_FIELDS, FeatureDiscriminator, PatchDiscriminator
 
 
 def test_without_arguments_it_is_the_papers_network():
@@ -66,3 +66,31 @@ def test_a_verdict_is_alike_whatever_the_batch():
 def test_an_impossible_receptive_field_is_named():
     with pytest.raises(ValueError, match=r"receptive_field must be one of \[1, 16, 34, 70, 142, 286\], got 71"):
         PatchDiscriminator(receptive_field=71)
+
+
+def maps_of(seed, count=2):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = ((16, 28), (24, 14), (40, 7), (112, 4))
+    return [torch.nn.functional.normalize(torch.randn(count, w, s, s, generator=generator), dim=1) for w, s in sizes]
+
+
+def test_each_map_gets_verdicts_and_the_finest_are_looked_at_in_every_second_place():
+    logits = FeatureDiscriminator((16, 24, 40, 112))(maps_of(0), maps_of(1))
+    assert [tuple(each.shape) for each in logits] == [(2, 1, 14, 14), (2, 1, 7, 7), (2, 1, 7, 7), (2, 1, 4, 4)]
+
+
+def test_a_conditional_one_sees_the_maps_of_the_source():
+    for conditional in (True, False):
+        discriminator = FeatureDiscriminator((16, 24, 40, 112), conditional=conditional).eval()
+        pairs = zip(discriminator(maps_of(0), maps_of(1)), discriminator(maps_of(2), maps_of(1)), strict=True)
+        assert all(torch.equal(*pair) is not conditional for pair in pairs)
+
+
+def test_every_convolution_of_the_heads_is_bounded():
+    discriminator = FeatureDiscriminator((16, 24, 40, 112))
+    for _ in range(50):
+        discriminator(maps_of(0, 1), maps_of(1, 1))
+    convolutions = [module for module in discriminator.eval().modules() if isinstance(module, torch.nn.Conv2d)]
+    assert len(convolutions) == 12
+    for convolution in convolutions:
+        assert torch.linalg.matrix_norm(convolution.weight.flatten(1), 2).item() == pytest.approx(1, abs=0.05)

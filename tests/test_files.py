@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from pix2pix.files import require_writable, whole_file, whole_folder, write_text
+from pix2pix.files import remove_leftovers, require_writable, whole_file, whole_folder, write_text
 
 
 def content(folder):
@@ -94,3 +94,19 @@ def test_a_folder_that_cannot_be_written_to_is_named_and_nothing_is_left(tmp_pat
     with pytest.raises(ValueError, match="--output '/proc/nowhere/deep' cannot be written to"):
         require_writable("/proc/nowhere/deep", name="--output")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_killed_processes_left_goes_and_nothing_else(tmp_path):
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom pix2pix.files import whole_file, whole_folder\n"
+        "with whole_folder(sys.argv[1] + '/b') as folder, whole_file(sys.argv[1] + '/a.txt') as file:\n"
+        "    file.write_text('half')\n    (folder / 'c').write_text('half')\n    os.kill(os.getpid(), 9)\n"
+    )
+    kept = {".gitignore", ".hidden-folder", ".a-1234567", "a-12345678.txt"}
+    for name in kept:
+        (tmp_path / name).touch()
+    subprocess.run([sys.executable, "-c", program, tmp_path], env=os.environ)
+    assert len(list(tmp_path.iterdir())) == len(kept) + 2
+    remove_leftovers(tmp_path)
+    assert {entry.name for entry in tmp_path.iterdir()} == kept
+    remove_leftovers(tmp_path / "nowhere")

@@ -295,7 +295,13 @@ def test_pushing_the_same_again_makes_no_commit(hub, tmp_path):
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [("/api/repos/create", 503), ("/auth-check/write", 429), ("/commit/", 500), ("/api/whoami-v2", None)],
+    [
+        ("/api/repos/create", 503),
+        ("/auth-check/write", 429),
+        ("/commit/", 500),
+        ("/commit/", 409),
+        ("/api/whoami-v2", None),
+    ],
 )
 def test_a_passing_fault_is_retried(hub, tmp_path, impatient, path, status):
     folder = model_folder(tmp_path)
@@ -486,3 +492,83 @@ def test_nothing_is_left_in_the_temporary_folder(hub, tmp_path, monkeypatch):
     (folder / "arguments.json").write_text("{")
     assert "is not JSON" in pusher.finish("end")
     assert not list((tmp_path / "temporary").iterdir())
+
+
+def test_a_hub_that_stalls_is_given_up_and_asked_again(hub, tmp_path, impatient, monkeypatch):
+    monkeypatch.setattr(pix2pix_hub, "STALL", 0.5)
+    hub.fail_next(2, None, path_contains="/auth-check/write", how="stall")
+    push(model_folder(tmp_path), "artist/model")
+    assert "photo2sketch/model.safetensors" in hub.files("artist/model")
+    assert [line.status for line in hub.requests if "/auth-check/write" in line.path] == [0, 0, 200]
+
+
+# --- downloads
+
+
+@pytest.fixture
+def pushed(hub, tmp_path, monkeypatch):
+    """A model on the Hub, and a client that does not wait before it tries again."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    push(model_folder(tmp_path), "artist/model")
+    hub.requests.clear()
+    return hub
+
+
+def pull():
+    return UNetGenerator.from_pretrained("artist/model", subfolder="photo2sketch")
+
+
+def is_the_model(pulled: UNetGenerator) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(pulled.parameters(), generator().parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        (401, "could not be fetched (the Hub answered 401); try again later"),
+        (403, "could not be fetched (the Hub answered 403); try again later"),
+        (404, "could not be fetched (the Hub answered 404); try again later"),
+        (409, "could not be fetched (the Hub answered 409); try again later"),
+        (429, "could not be fetched (the Hub answered 429); try again later"),
+        (500, "could not be fetched (the Hub answered 500); try again later"),
+        (503, "could not be fetched (the Hub answered 503); try again later"),
+    ],
+)
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_a_download_that_fails_is_one_sentence_and_the_next_succeeds(pushed, status, words, method):
+    pushed.fail_next(1000, status, path_contains="model.safetensors", method=method, headers={"Retry-After": "0"})
+    with pytest.raises(ModelError) as caught:
+        pull()
+    said = str(caught.value)
+    assert "'artist/model' (photo2sketch)" in said
+    assert words in said or (method == "HEAD" and "is not in the cache and the Hub cannot be reached" in said)
+    assert "\n" not in said
+    assert pushed.token not in said
+    pushed.faults.clear()
+    assert is_the_model(pull())
+
+
+@pytest.mark.parametrize("how", ["cut", "corrupt", "stall"])
+def test_a_download_that_is_spoilt_once_is_mended(pushed, monkeypatch, how):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    pushed.fail_next(1, None, path_contains="model.safetensors", method="GET", how=how)
+    assert is_the_model(pull())
+    assert len([line for line in pushed.requests if line.method == "GET" and "model.safetensors" in line.path]) == 2
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "config.json"])
+def test_a_download_that_is_always_spoilt_is_never_used(pushed, file):
+    pushed.fail_next(1000, None, path_contains=file, method="GET", how="corrupt")
+    with pytest.raises(ModelError, match=f"{file} differs from what the Hub announces, also when downloaded anew"):
+        pull()
+    pushed.faults.clear()
+    assert is_the_model(pull())
+
+
+def test_of_a_repository_only_config_and_weights_are_asked_for(pushed, tmp_path):
+    extra = {"pytorch_model.bin": b"\x80\x04cos\n_exit\n(I77\ntR.", "modeling.py": b"raise SystemExit(77)"}
+    for name, content in extra.items():
+        HfApi().upload_file(path_or_fileobj=content, path_in_repo=f"photo2sketch/{name}", repo_id="artist/model")
+    pushed.requests.clear()
+    assert is_the_model(pull())
+    assert {line.path.rsplit("/", 1)[-1] for line in pushed.requests} == {"config.json", "model.safetensors"}

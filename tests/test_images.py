@@ -202,6 +202,14 @@ def test_what_is_no_picture_is_named(tmp_path):
         open_image(io.BytesIO(b"junk"), name="the upload")
 
 
+def test_a_pipe_or_a_device_is_refused_unread(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    for name in ("pipe.png", "endless.png"):
+        with pytest.raises(ImageError, match=f"'{name}' is a pipe or a device, not a picture"):
+            open_image(tmp_path / name)
+
+
 def test_grey_is_judged_by_the_pixels_not_by_the_mode():
     assert is_grey(Image.new("RGB", (16, 16), (9, 9, 9)))
     assert is_grey(Image.new("RGBA", (16, 16), (9, 200, 9, 0)))

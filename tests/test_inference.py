@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -94,6 +95,31 @@ def test_a_variation_is_the_same_in_a_list_and_leaves_the_callers_random_numbers
     assert torch.equal(torch.rand(1), expected)
     for one, image in zip(together, images, strict=True):
         assert np.array_equal(pixels(one), pixels(translator(image, seed=3)))
+
+
+def test_strength_goes_from_the_deterministic_translation_further_and_further(translator):
+    image = picture()
+    plain = pixels(translator(image)).astype(int)
+    assert np.array_equal(plain, pixels(translator(image, seed=1, strength=0)))
+    assert np.array_equal(pixels(translator(image, seed=1)), pixels(translator(image, seed=1, strength=1)))
+    far = [np.abs(plain - pixels(translator(image, seed=1, strength=strength))).mean() for strength in (0.2, 1, 2)]
+    assert far == sorted(far)
+    assert far[0] > 0
+    assert np.array_equal(plain, pixels(translator(image, strength=2)))  # without a seed there is no noise to strengthen
+    assert [layer.p for layer in translator.generator.modules() if isinstance(layer, torch.nn.Dropout)] == [0.5] * 3
+    for strength in (-0.1, 2.1, float("nan")):
+        with pytest.raises(ValueError, match=f"strength must be between 0 and 2, got {strength}"):
+            translator(image, seed=1, strength=strength)
+
+
+def test_variations_and_plain_translations_in_many_threads_do_not_disturb_each_other(translator):
+    image = picture()
+    wanted = [None, 1, 2] * 20
+    alone = {seed: pixels(translator(image, seed=seed)) for seed in set(wanted)}
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(lambda seed: pixels(translator(image, seed=seed)), wanted))
+    for seed, result in zip(wanted, together, strict=True):
+        assert np.array_equal(result, alone[seed])
 
 
 def test_the_input_is_left_as_it_was(translator):

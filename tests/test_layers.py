@@ -54,3 +54,11 @@ def test_dropping_out_wakes_the_dropout_alone():
         assert network[0].training
         assert not network[1].training
     assert not network[0].training
+
+
+def test_dropping_out_scales_the_probability_for_a_while():
+    network = nn.Sequential(nn.Dropout(0.4), nn.Dropout(0.6)).eval()
+    for strength, expected in {0: [0, 0], 0.5: [0.2, 0.3], 1: [0.4, 0.6], 2: [0.8, 0.9]}.items():
+        with dropping_out(network, strength=strength):
+            assert [layer.p for layer in network] == pytest.approx(expected)
+        assert [layer.p for layer in network] == [0.4, 0.6]

@@ -4,9 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from pix2pix.discriminator import PatchDiscriminator
+from pix2pix.discriminator import FeatureDiscriminator, PatchDiscriminator
 from pix2pix.generator import UNetGenerator
-from pix2pix.losses import adversarial_loss, discriminator_loss, generator_loss, reconstruction_loss
+from pix2pix.losses import (
+    adversarial_loss,
+    discriminator_loss,
+    feature_discriminator_loss,
+    fooling_loss,
+    generator_loss,
+    reconstruction_loss,
+    verdict_loss,
+)
 
 
 @pytest.fixture
@@ -80,8 +88,9 @@ def test_the_generators_loss_leaves_no_gradient_in_a_frozen_discriminator(player
 
 def test_the_total_is_the_weighted_sum(players):
     generator, discriminator, source, target = players
-    loss = generator_loss(discriminator, source, target, generator(source), l1_weight=7.0, feature_weight=3.0)
-    expected = loss.adversarial + 7 * loss.reconstruction + 3 * loss.feature_matching
+    weights = {"adversarial_weight": 0.25, "l1_weight": 7.0, "feature_weight": 3.0}
+    loss = generator_loss(discriminator, source, target, generator(source), **weights)
+    expected = loss.adversarial / 4 + 7 * loss.reconstruction + 3 * loss.feature_matching
     assert loss.total.item() == pytest.approx(expected.item())
 
 
@@ -102,3 +111,32 @@ def test_noise_blurs_the_verdict_on_equal_pictures(players):
     _, discriminator, source, target = players
     plain = discriminator_loss(discriminator, source, target, target)
     assert discriminator_loss(discriminator, source, target, target, noise=0.5) != plain
+
+
+@pytest.mark.parametrize("kind", ["cross-entropy", "least-squares"])
+def test_fooling_is_winning_the_verdict_real(kind):
+    logits = torch.randn(2, 1, 3, 3)
+    assert fooling_loss(logits, kind) == adversarial_loss(logits, is_real=True, kind=kind)
+    assert fooling_loss(logits, "hinge") == -logits.mean()
+
+
+def maps_of(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(2, 6, 8, 8, generator=generator), torch.randn(2, 10, 4, 4, generator=generator)]
+
+
+def test_the_feature_discriminators_loss_is_the_mean_over_its_heads():
+    discriminator = FeatureDiscriminator((6, 10)).eval()
+    source, target, fake = maps_of(0), maps_of(1), maps_of(2)
+    real, faked = discriminator(source, target), discriminator(source, fake)
+    expected = [verdict_loss(r, f, "least-squares") for r, f in zip(real, faked, strict=True)]
+    loss = feature_discriminator_loss(discriminator, source, target, fake, kind="least-squares")
+    torch.testing.assert_close(loss, sum(expected) / 2)
+
+
+def test_the_feature_discriminators_loss_leaves_no_gradient_in_the_fake():
+    discriminator = FeatureDiscriminator((6, 10), conditional=False)
+    fake = [x.requires_grad_() for x in maps_of(2)]
+    feature_discriminator_loss(discriminator, [], maps_of(1), fake).backward()
+    assert all(x.grad is None for x in fake)
+    assert all(p.grad is not None for p in discriminator.parameters())

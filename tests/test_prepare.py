@@ -13,6 +13,7 @@ from huggingface_hub import DatasetCard
 from PIL import Image
 
 from pix2pix import data, prepare
+from pix2pix import hub as pix2pix_hub
 from pix2pix.data import load_pairs
 from pix2pix.prepare import main
 
@@ -416,20 +417,33 @@ def test_a_refused_token_is_one_line_without_the_token(hub, tmp_path, capsys, mo
     root = write_folders(tmp_path / "pairs")
     monkeypatch.setenv("HF_TOKEN", "hf_refusedrefusedrefused")
     message = usage_error(capsys, root, "--push-to-hub", "artist/faces")
-    assert "the Hub refuses the token or is out of reach" in message
+    assert "the Hub refused the token (401); log in" in message
     assert "hf_refused" not in message
     monkeypatch.setenv("HF_TOKEN", hub.add_user("reader", read_only=True))
     message = usage_error(capsys, root, "--push-to-hub", "artist/faces")
-    assert "'artist/faces' could not be pushed" in message
+    assert "the token may not write to artist/faces (403)" in message
     assert os.environ["HF_TOKEN"] not in message
     monkeypatch.delenv("HF_TOKEN")
-    assert "refuses the token or is out of reach" in usage_error(capsys, root, "--push-to-hub", "artist/faces")
+    assert "there is no Hub token; log in" in usage_error(capsys, root, "--push-to-hub", "artist/faces")
     assert hub.repos == {}
 
 
 def test_a_push_that_fails_says_so(hub, tmp_path, capsys):
     root = write_folders(tmp_path / "pairs")
     hub.fail_next(1, 413, path_contains="/commit/")
-    assert "'artist/faces' could not be pushed" in usage_error(capsys, root, "--push-to-hub", "artist/faces")
-    assert "is no repository id" in usage_error(capsys, root, "--push-to-hub", "artist/a b")
-    assert "--push-to-hub must be USER/NAME, got 'faces'" in usage_error(capsys, root, "--push-to-hub", "faces")
+    assert "the Hub refused artist/faces (413" in usage_error(capsys, root, "--push-to-hub", "artist/faces")
+    for wrong in ("artist/a b", "faces"):
+        message = usage_error(capsys, root, "--push-to-hub", wrong)
+        assert f"repository must be USER/NAME of letters, digits, '-', '_' and '.', got {wrong!r}" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/whoami-v2", 503), ("/api/repos/create", 429), ("/storage/", 500), ("/commit/", 503)]
+)
+def test_a_passing_fault_of_the_hub_is_retried(hub, tmp_path, capsys, monkeypatch, path, status):
+    monkeypatch.setattr(pix2pix_hub, "FIRST_WAIT", 0.0)
+    root = write_folders(tmp_path / "pairs")
+    hub.fail_next(2, status, path_contains=path, headers={"Retry-After": "0"})
+    assert run(capsys, root, "--push-to-hub", "artist/faces")[0] == 0
+    assert [line.status for line in hub.requests if path in line.path][:2] == [status, status]
+    assert "README.md" in hub.files("artist/faces", "dataset")

@@ -109,3 +109,33 @@ def test_a_refused_token_is_one_line_and_not_told(hub, folder, monkeypatch, caps
 def test_help_does_not_load_torch():
     code = "import sys; from pix2pix.publish import parser; parser(); sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_model_is_handed_over_as_a_folder_without_pictures(folder, tmp_path):
+    (folder / "grid.png").write_bytes(b"people")
+    (folder / "arguments.json").write_text(json.dumps({"dataset": "/home/me/pairs", "seed": 3, "train_pairs": 79}))
+    scores = tmp_path / "scores.json"
+    scores.write_text(json.dumps({"direction": "photo2sketch", "split": "test", "n": 100, "mean": {"fsim": 0.75}}))
+    gift = tmp_path / "gift"
+    assert main(["--model", str(folder), "--folder", str(gift), "--half", "--scores", str(scores)]) == 0
+    files = {path.relative_to(gift).as_posix() for path in gift.rglob("*") if path.is_file()}
+    weights = {f"{d}/{name}" for d in ("photo2sketch", "sketch2photo") for name in ("config.json", "model.safetensors")}
+    assert files == weights | {"README.md"}
+    card = (gift / "README.md").read_text()
+    assert "| this model | 0.750 |" in card
+    assert "| `--seed` | 3 |" in card
+    assert "/home/me" not in card
+    assert "grid.png" not in card
+    kept, given = (UNetGenerator.from_pretrained(where, subfolder="sketch2photo") for where in (folder, gift))
+    for name, weight in kept.state_dict().items():
+        assert torch.equal(given.state_dict()[name], weight.half().float())
+    size = (gift / "sketch2photo" / "model.safetensors").stat().st_size
+    assert size < 0.6 * (folder / "sketch2photo" / "model.safetensors").stat().st_size
+
+
+def test_a_folder_that_is_taken_and_flags_that_do_not_go_together_are_refused(folder, tmp_path, capsys):
+    assert "is not empty; choose a new one" in error_of(capsys, "--model", folder, "--folder", folder)
+    assert "--half goes with --folder alone" in error_of(capsys, "--model", folder, "--repo", "artist/model", "--half")
+    taken = error_of(capsys, "--model", folder, "--folder", tmp_path / "new", "--revision", "v1")
+    assert "--revision goes with --repo alone" in taken
+    assert not (tmp_path / "new").exists()

@@ -28,8 +28,8 @@ ROOT = Path(__file__).parent.parent
 TINY = [
     "--image-size", "32", "--base-channels", "4", "--max-channels", "8", "--num-downsamples", "3",
     "--discriminator-channels", "4",
-    "--receptive-field", "16", "--perceptual-weight", "0", "--batch-size", "2", "--validation-fraction", "0.2",
-    "--num-threads", "1",
+    "--receptive-field", "16", "--perceptual-weight", "0", "--projected-weight", "0",
+    "--batch-size", "2", "--validation-fraction", "0.2", "--num-threads", "1",
 ]  # fmt: skip
 DIRECTIONS = ("photo2sketch", "sketch2photo")
 
@@ -178,6 +178,8 @@ def test_without_people_held_out_the_last_weights_are_the_product(start, tmp_pat
         ["--receptive-field", "286"],
         ["--upsampling", "subpixel", "--no-mirror", "--jitter", "1", "--no-spectral", "--ema-decay", "0"],
         ["--perceptual-weight", "1"],
+        ["--projected-weight", "1"],
+        ["--projected-weight", "1", "--adversarial-weight", "0", "--no-conditional"],
         ["--channels", "1", "3", "--image-size", "48", "40"],
         ["--image-size", "16", "--receptive-field", "70", "--num-downsamples", "7"],
     ],
@@ -186,10 +188,21 @@ def test_every_row_of_the_ablation_can_be_trained(start, tmp_path, objective):
     assert start("run", "--max-steps", "2", "--direction", "photo2sketch", "--log-every", "1", *objective) == 0
     losses = lines(tmp_path / "run", "train")
     assert len(losses) == 2
-    assert ("loss_d" in losses[0]) is (objective[:2] != ["--adversarial", "none"])
+    assert ("loss_d" in losses[0]) is (objective[:2] != ["--adversarial", "none"] and "--adversarial-weight" not in objective)
+    assert ("loss_f" in losses[0]) is ("--projected-weight" in objective)
     assert (losses[0]["reconstruction"] == 0) is (objective[:2] == ["--reconstruction", "none"])
     found = weights(tmp_path / "run")
     assert found["last/photo2sketch/model.safetensors"] == found["photo2sketch/model.safetensors"]
+
+
+def test_the_way_back_is_judged_where_it_is_asked_for(start, tmp_path):
+    assert start("run", "--max-steps", "2", "--log-every", "1", "--cycle-weight", "5", "--l1-weight", "0") == 0
+    for line in lines(tmp_path / "run", "train"):
+        assert line["cycle"] > 0
+        assert line["loss_g"] > 5 * line["cycle"]
+    assert start("other", "--max-steps", "2", "--log-every", "1", "--l1-weight", "0") == 0
+    assert all("cycle" not in line for line in lines(tmp_path / "other", "train"))
+    assert weights(tmp_path / "run") != weights(tmp_path / "other")
 
 
 @pytest.mark.parametrize("precision", ["no", "bf16"])
@@ -240,6 +253,8 @@ def test_a_resumed_run_equals_one_that_never_stopped(start, tmp_path, stop):
         "--mixed-precision",
         "bf16",
     ]
+    if stop == "--max-steps 5":
+        common += ["--projected-weight", "1"]  # once with all that a state can hold
     start("straight", *common, "--num-epochs", "4")
     start("stopped", *common, *(["--num-epochs", "4"] if "steps" in stop else []), *stop.split())
     stopped_at = lines(tmp_path / "stopped", "train")[-1]["step"]
