@@ -94,6 +94,7 @@ def base_flags(args: argparse.Namespace, extra: Sequence[str]) -> list[str]:
     flags = ["--preset", args.preset, "--direction", args.direction, "--seed", str(args.seed), "--validation-fraction", "0"]
     for name in added:
         flags += ["--" + name.replace("_", "-"), "0"]
+    flags += ["--receptive-field", "70"]  # where the row does not say otherwise: not every preset has the paper's
     return [*flags, *(["--dataset", args.dataset] if args.dataset else []), *extra]
 
 

@@ -117,14 +117,17 @@ class Trainer:
         """A generator and a discriminator like the first direction's, in the plain memory layout and never compiled."""
         import torch
 
+        from pix2pix.discriminator import PatchDiscriminator
         from pix2pix.generator import UNetGenerator
 
         direction = self.run.directions[0]
-        discriminator = copy.deepcopy(self.run.discriminators[direction])
+        generator = UNetGenerator(**self.run.generators[direction].config)
+        # Where --adversarial-weight 0 leaves none, the plain loop has the paper's.
+        paper = PatchDiscriminator(generator.in_channels, generator.out_channels)
+        discriminator = copy.deepcopy(self.run.discriminators.get(direction, paper))
         vars(discriminator).pop("judge", None)  # where it stands, --compile put the other network's compiled method
-        networks = UNetGenerator(**self.run.generators[direction].config), discriminator
         device = self.run.accelerator.device
-        return tuple(network.to(device, memory_format=torch.contiguous_format) for network in networks)
+        return tuple(network.to(device, memory_format=torch.contiguous_format) for network in (generator, discriminator))
 
     def plain_pair(self, batch_size: int) -> list[Any]:
         """A random source and target of the first direction, each (batch_size, C, H, W), in [-1, 1]."""

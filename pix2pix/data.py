@@ -662,20 +662,29 @@ class PairStream:
 
     def rows(self, *, seed: int, epoch: int, buffer_size: int) -> Iterator[dict[str, Any]]:
         """The pairs to train on, as stored, in an order that is a pure function of (seed, epoch)."""
-        for row in self._read(None, seed=seed, epoch=epoch, buffer_size=buffer_size):
-            if not self._is_held_out(row):
-                yield self._standard(row)
+        numbers = np.random.default_rng([seed, epoch])
+        # The parts of the data set change places, and then each pair with one of those that are held at the moment. The
+        # library's own buffer would keep whole blocks of rows in memory for the sake of one row each.
+        waiting = []
+        for row in self._read(None, parts=int(numbers.integers(2**31))):
+            if self._is_held_out(row):
+                continue
+            waiting.append(self._standard(row))
+            if len(waiting) > buffer_size:
+                place = int(numbers.integers(len(waiting)))
+                waiting[place], waiting[-1] = waiting[-1], waiting[place]
+                yield waiting.pop()
+        for place in numbers.permutation(len(waiting)):
+            yield waiting[place]
 
-    def _read(
-        self, only: list[str] | None, *, seed: int | None = None, epoch: int = 0, buffer_size: int = 1
-    ) -> Iterator[dict[str, Any]]:
+    def _read(self, only: list[str] | None, *, parts: int | None = None) -> Iterator[dict[str, Any]]:
+        """All rows, or some columns of them; `parts` is the seed of the order of the data set's parts, None for its own."""
         try:
             stream = self._source(only)
             if self.max_pairs is not None:
                 stream = stream.take(self.max_pairs)
-            if seed is not None:
-                stream = stream.shuffle(seed=seed, buffer_size=buffer_size)
-                stream.set_epoch(epoch)
+            if parts is not None:
+                stream = stream.shuffle(seed=parts, buffer_size=1)
             yield from stream
         except DataError:
             raise
@@ -774,7 +783,9 @@ def _stream_source(
                     f"dataset '{dataset}' cannot be streamed ({one_line(error, token=token)}); check the spelling, "
                     "and the token if it is private"
                 ) from error
-            stream = found[_chosen(split, found, f"'{dataset}'")]
+            # A reader of parquet fetches far ahead within what it was told to read: that must be a block, not a file. And
+            # more parts make a better order.
+            stream = found[_chosen(split, found, f"'{dataset}'")].reshard()
             stream = stream.select_columns(only) if only is not None else stream
             return _undecoded(stream, columns)
 

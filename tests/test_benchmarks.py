@@ -362,7 +362,7 @@ def test_scaling_measures_each_axis_and_draws_it(tmp_path, capsys):
 
 
 def test_memory_does_not_grow_with_a_stream(tmp_path):
-    """Fifty times the pairs, and ten times what the difference may be in bytes: none of it is held."""
+    """Fifty times the pairs take no more than a fraction of what their pictures do."""
     code = (
         "import sys; from benchmarks.timing import peak_memory; from pix2pix.data import PairStream\n"
         "stream = PairStream(sys.argv[1], fraction=0.1)\n"
@@ -379,7 +379,7 @@ def test_memory_does_not_grow_with_a_stream(tmp_path):
         found.append(peak)
     size = sum(file.stat().st_size for file in (tmp_path / "30000").iterdir())
     assert size > 50e6
-    assert found[1] - found[0] < size / 2
+    assert found[1] - found[0] < size / 4
 
 
 def test_a_point_that_fails_is_told_and_the_others_are_measured(tmp_path):
