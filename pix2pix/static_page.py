@@ -201,12 +201,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.fetch and (args.model is None or args.output is None):
         command.error("--model and --output are required")
 
+    if args.fetch:
+        try:
+            print(f"{RUNTIME}: {fetch_runtime()}")
+        except StaticPageError as error:
+            command.error(str(error))
+        return 0
+
     from pix2pix.generator import ModelError
 
     try:
-        if args.fetch:
-            print(f"{RUNTIME}: {fetch_runtime()}")
-            return 0
         build(args.model, args.output, revision=args.revision)
     except ImportError as error:
         command.error(f"writing ONNX needs the onnx package ({error}); install it: pip install onnx")
