@@ -475,14 +475,16 @@ class PairedImages(torch.utils.data.Dataset):
             epoch: Of the key.
             index: Of the key.
         """
-        rng = np.random.default_rng([self.seed, epoch, index])
-        # Drawn whether they are used or not, so that one kind of jitter does not change another.
-        down, right, mirror = rng.random(3)
+        # A stream of numbers for each kind, so that one kind of jitter does not change another.
+        crop, move, background, stroke, light, paper = (
+            np.random.default_rng([self.seed, epoch, index, kind]) for kind in range(6)
+        )
+        down, right, mirror = crop.random(3)
 
         # Photo and sketch are channels of one tensor until all that moves pixels is done: they cannot disagree.
         height, width = self.image_size
         if self._is_resampled:
-            both = moved(both, rng, zoom=self._zoom, max_rotation=self.max_rotation, max_warp=self.max_warp)
+            both = moved(both, move, zoom=self._zoom, max_rotation=self.max_rotation, max_warp=self.max_warp)
         else:
             top, left = int(down * (both.shape[1] - height + 1)), int(right * (both.shape[2] - width + 1))
             both = both[:, top : top + height, left : left + width].float()
@@ -491,11 +493,11 @@ class PairedImages(torch.utils.data.Dataset):
         photo, sketch = both.div(127.5).sub(1).split(self.channels)
         if self.max_tone == self.max_stroke == self.background_share == 0:
             return {"photo": photo, "sketch": sketch}
-        photo_source = resettled(photo, rng, self.background_share) if len(photo) == 3 else photo
-        sketch_source = redrawn(sketch, rng, self.max_stroke) if self.max_stroke else sketch
+        photo_source = resettled(photo, background, self.background_share) if len(photo) == 3 else photo
+        sketch_source = redrawn(sketch, stroke, self.max_stroke) if self.max_stroke else sketch
         sources = {
-            "photo_source": retoned(photo_source, rng, self.max_tone),
-            "sketch_source": retoned(sketch_source, rng, self.max_tone),
+            "photo_source": retoned(photo_source, light, self.max_tone),
+            "sketch_source": retoned(sketch_source, paper, self.max_tone),
         }
         return {"photo": photo, "sketch": sketch, **sources}
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from pix2pix.directions import DIRECTIONS
@@ -24,9 +23,6 @@ MARK = "<!-- Written by pix2pix.publish: what is changed here by hand is lost at
 
 # What lies in space/ of a source tree but is not copied: it is made anew.
 _MADE = ("requirements.txt", "static", "weights", "__pycache__")
-
-
-_HARDWARE = ("cuda-", "nvidia-", "triton")
 
 
 class SpaceError(RuntimeError):
@@ -114,55 +110,30 @@ def _imported(file: Path, package: str) -> Iterable[str]:
 
 
 def pinned(requirements: Path) -> list[str]:
-    """The packages that a file of requirements stands for, and those that they need, each at the version installed here.
+    """The packages that a file of requirements names, each at the version installed here.
 
-    What another package pins itself is left to that one, and so is what torch needs for graphics cards: a Space without
-    one may take a torch without that.
+    What these need in turn is left to the ranges that they state: a Space's builder adds packages of its own to the same
+    installation, and those would contradict pins of the rest.
 
     Raises:
         SpaceError: If one is not installed, or in another version than the file asks for.
     """
+    pins = []
     lines = (line.split("#")[0].strip() for line in requirements.read_text(encoding="utf-8").splitlines())
-    ours = [requirement for requirement in map(Requirement, filter(None, lines)) if _applies(requirement)]
-    for requirement in ours:
-        installed = _package(requirement).version
+    for requirement in map(Requirement, filter(None, lines)):
+        if requirement.marker is not None and not requirement.marker.evaluate():
+            continue
+        try:
+            installed = importlib.metadata.version(requirement.name)
+        except importlib.metadata.PackageNotFoundError as error:
+            raise SpaceError(f"{requirement.name} is not installed here; pip install -r requirements.txt") from error
         if not requirement.specifier.contains(installed, prereleases=True):
             raise SpaceError(
                 f"{requirement.name} {installed} is installed here, not one of {requirement}; pip install '{requirement}'"
             )
-    pins: dict[str, str] = {}
-    fixed: set[str] = set()
-    visited: set[tuple[str, frozenset[str]]] = set()
-    waiting = list(ours)
-    while waiting:
-        requirement = waiting.pop()
-        package = _package(requirement)
-        name = canonicalize_name(requirement.name)
         # A build for some hardware ("2.14.1+cpu") goes by the name that a package index knows.
-        pins[name] = f"{name}=={Version(package.version).public}"
-        if (name, frozenset(requirement.extras)) in visited:
-            continue
-        visited.add((name, frozenset(requirement.extras)))
-        for child in map(Requirement, package.requires or ()):
-            if _applies(child, requirement.extras) and not canonicalize_name(child.name).startswith(_HARDWARE):
-                waiting.append(child)
-                if any(clause.operator == "==" for clause in child.specifier):
-                    fixed.add(canonicalize_name(child.name))
-    wanted = pins.keys() - fixed | {canonicalize_name(requirement.name) for requirement in ours}
-    return [pins[name] for name in sorted(wanted)]
-
-
-def _applies(requirement: Requirement, extras: Iterable[str] = ()) -> bool:
-    """Whether a requirement is one on this system and this Python, of a package with these extras."""
-    marker = requirement.marker
-    return marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras))
-
-
-def _package(requirement: Requirement) -> importlib.metadata.Distribution:
-    try:
-        return importlib.metadata.distribution(requirement.name)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise SpaceError(f"{requirement.name} is not installed here; pip install -r requirements.txt") from error
+        pins.append(f"{requirement.name}=={Version(installed).public}")
+    return pins
 
 
 def _write_weights(model: str, revision: str | None, folder: Path) -> None:

@@ -560,9 +560,15 @@ def test_tone_jitter_changes_the_sources_only(pairs):
 
 def test_a_kind_of_jitter_leaves_the_others_as_they_were(pairs):
     options = {"image_size": (32, 24), "jitter_size": (40, 30), "channels": (3, 1)}
-    plain, coloured = PairedImages(pairs, **options), PairedImages(pairs, max_tone=0.3, **options)
-    for epoch in range(20):
-        assert torch.equal(plain[epoch, 1]["sketch"], coloured[epoch, 1]["sketch"])
+    plain, toned = PairedImages(pairs, **options), PairedImages(pairs, max_tone=0.3, **options)
+    redrawn = PairedImages(pairs, max_tone=0.3, max_stroke=0.5, background_share=0.5, **options)
+    for epoch in range(10):
+        assert torch.equal(plain[epoch, 1]["sketch"], toned[epoch, 1]["sketch"])
+    alone = PairedImages(pairs, max_tone=0.3, max_stroke=0.5, **options)
+    for epoch in range(10):
+        assert torch.equal(alone[epoch, 1]["photo_source"], toned[epoch, 1]["photo_source"])
+        assert torch.equal(alone[epoch, 1]["sketch_source"], redrawn[epoch, 1]["sketch_source"])
+        assert not torch.equal(alone[epoch, 1]["sketch_source"], toned[epoch, 1]["sketch_source"])
 
 
 def test_jitter_is_a_pure_function_of_seed_epoch_and_index(pairs):

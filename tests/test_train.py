@@ -12,6 +12,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
@@ -20,6 +21,7 @@ from PIL import Image
 
 import train
 from pix2pix import arguments
+from pix2pix.checkpoints import list_states
 from pix2pix.drawn_faces import draw_pair
 from pix2pix.generator import UNetGenerator
 from pix2pix.inference import Translator
@@ -150,6 +152,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(start, tmp
         start(name, "--num-epochs", "1", "--seed", seed)
     assert weights(tmp_path / "a") == weights(tmp_path / "b")
     assert not set(weights(tmp_path / "a").values()) & set(weights(tmp_path / "c").values())
+
+
+@pytest.mark.parametrize("preset", ["lite", "paper"])
+def test_two_processes_of_the_same_seed_make_the_same_weights(pairs, tmp_path, preset):
+    own = ["--preset", preset, "--max-steps", "2", "--mixed-precision", "no"]
+    own += ["--perceptual-weight", "1", "--projected-weight", "1"] if preset == "lite" else []
+    both = [process(name, pairs, tmp_path, *own) for name in ("a", "b")]
+    for running in both:
+        said, _ = running.communicate()
+        assert running.returncode == 0, said
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
 
 
 def test_without_people_held_out_the_last_weights_are_the_product(start, tmp_path):
@@ -411,6 +424,26 @@ def test_two_processes_end_with_the_same_weights(pairs, tmp_path):
     assert set(weights(tmp_path / "run")) == {f"{place}{d}/model.safetensors" for d in DIRECTIONS for place in ("", "last/")}
 
 
+def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_run_goes_on_from_its_state(pairs, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
+    command += [str(ROOT / "train.py"), "--output-dir", str(tmp_path / "run")]
+    first = ["--dataset", str(pairs), *TINY, "--num-epochs", "400", "--checkpoint-every", "1", "--validate-every", "400"]
+    with subprocess.Popen([*command, *first], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        while not list_states(tmp_path / "run" / "state")[1:]:
+            assert running.poll() is None, running.communicate()[0]
+        ranks = {rank: child for child in psutil.Process(running.pid).children() if (rank := child.environ().get("RANK"))}
+        ranks["1"].kill()
+        said, _ = running.communicate(timeout=60)
+    assert running.returncode != 0
+    assert "train.py: error (rank 0): another process of this run is gone; go on from epoch_0" in said
+    assert not psutil.pid_exists(ranks["0"].pid)
+    done = list_states(tmp_path / "run" / "state")[-1].epoch
+    resumed = subprocess.run([*command, "--resume", "--num-epochs", str(done + 1)], capture_output=True, text=True, check=False)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert f"resuming after {done} epochs" in resumed.stdout
+    assert len(weights(tmp_path / "run")) == 4
+
+
 # -- the Hub -----------------------------------------------------------------------------------------------------------
 
 
@@ -450,6 +483,8 @@ def test_a_push_that_fails_during_training_loses_nothing(hub, start, tmp_path, c
     assert set(weights(tmp_path / "run")) == {f"{place}{d}/model.safetensors" for d in DIRECTIONS for place in ("", "last/")}
     said = capsys.readouterr()
     assert f"python -m pix2pix.publish --model {tmp_path / 'run'} --repo {hub.user}/faces" in said.out + said.err
+    assert hub.token not in said.out + said.err
+    assert not [path for path in (tmp_path / "run").rglob("*") if path.is_file() and hub.token.encode() in path.read_bytes()]
 
 
 # -- errors ------------------------------------------------------------------------------------------------------------
@@ -574,6 +609,55 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(start, tmp_pa
     halfway = Namespace(sums={"photo2sketch": {"loss_d": torch.tensor(float("inf"))}}, summed=2, step=7, folder="run")
     with pytest.raises(train.RunError, match="loss_d of photo2sketch became inf between steps 5 and 7"):
         train.Run.read_losses(halfway, epoch=1)
+
+
+@pytest.mark.parametrize(("kind", "won", "draw"), [("least-squares", 0.001, 0.25), ("cross-entropy", 0.01, 0.69)])
+def test_a_discriminator_that_has_won_for_long_is_reported_once_each_time(capsys, kind, won, draw):
+    args = Namespace(adversarial=kind, discriminator_rate=0.6, discriminator_noise=0.07)
+    run = Namespace(args=args, lost={}, summed=train.LOST_STEPS // 4, say=print)
+
+    def watched(*losses):
+        for loss in losses:
+            train.Run.watch(run, "photo2sketch", "loss_d", loss)
+        return capsys.readouterr().out
+
+    assert watched(draw, won, won, won, draw, won, won, won) == ""
+    said = watched(won)
+    assert f"the discriminator of photo2sketch has won: loss_d has been below {train.LOST_BELOW[kind]}" in said
+    assert f"for {train.LOST_STEPS} steps" in said
+    assert "start a new run with --discriminator-rate 0.3 or --discriminator-noise 0.14" in said
+    assert watched(won, won) == ""
+    assert "has won" in watched(draw, won, won, won, won)
+
+
+def test_a_run_says_while_it_lasts_that_a_discriminator_has_won(start, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(train, "LOST_STEPS", 16)
+    unfair = ["--adversarial", "hinge", "--no-spectral", "--discriminator-rate", "50", "--learning-rate", "1e-4"]
+    unfair += ["--discriminator-noise", "0", "--direction", "photo2sketch", "--log-every", "8", "--num-epochs", "20"]
+    assert start("run", *unfair, "--validate-every", "100", "--checkpoint-every", "100") == 0
+    said = capsys.readouterr().out
+    assert said.count("the discriminator of photo2sketch has won") == 1
+    assert said.index("has won") < said.index("done in")
+
+
+def test_a_run_that_was_killed_before_its_first_state_can_be_started_again(start, tmp_path, capsys):
+    start("run", "--num-epochs", "1", "--direction", "photo2sketch")
+    before = weights(tmp_path / "run")
+    young = tmp_path / "young"
+    (young / "state" / ".epoch_0000-1a2b3c4d").mkdir(parents=True)
+    (young / "arguments.json").write_text((tmp_path / "run" / "arguments.json").read_text())
+    (young / "metrics.jsonl").write_text('{"kind": "floors", "direction": "photo2sketch"}\n{"ki')
+    assert start("young", "--num-epochs", "1", "--direction", "photo2sketch") == 0
+    assert weights(young) == before
+    assert [path.name for path in (young / "state").iterdir() if path.name[0] == "."] == []
+    assert len(lines(young, "floors")) == 1
+    assert start_is_refused(start, capsys, "young")
+
+
+def start_is_refused(start, capsys, name):
+    with pytest.raises(SystemExit):
+        start(name, "--num-epochs", "1")
+    return "is not empty; add --resume to go on with it" in capsys.readouterr().err
 
 
 def test_a_missing_tracker_is_a_warning(start, capsys):
