@@ -664,7 +664,7 @@ class PairStream:
         """The pairs to train on, as stored, in an order that is a pure function of (seed, epoch)."""
         numbers = np.random.default_rng([seed, epoch])
         # The parts of the data set change places, and then each pair with one of those that are held at the moment. The
-        # library's own buffer would keep whole blocks of rows in memory for the sake of one row each.
+        # library's own buffer would hold ten parts at once, and whole blocks of rows for the sake of one row each.
         waiting = []
         for row in self._read(None, parts=int(numbers.integers(2**31))):
             if self._is_held_out(row):
@@ -684,7 +684,7 @@ class PairStream:
             if self.max_pairs is not None:
                 stream = stream.take(self.max_pairs)
             if parts is not None:
-                stream = stream.shuffle(seed=parts, buffer_size=1)
+                stream = stream.shuffle(seed=parts, buffer_size=1, max_buffer_input_shards=1)
             yield from stream
         except DataError:
             raise
