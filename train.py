@@ -258,6 +258,7 @@ class Run:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         torch.backends.cudnn.benchmark = True
         # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step manifold.
+        # Only threads that are made after this obey: in a process that has computed before, a run may differ in its last bits.
         torch.set_flush_denormal(True)
         self.accelerator = Accelerator(
             # Without this accelerate takes the processes of torchrun on a machine without a GPU for strangers.

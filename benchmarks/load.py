@@ -98,10 +98,15 @@ class Visitor:
         await self.client.aclose()
 
 
+def pad_of(address: str) -> int:
+    """The number that the page gives its pencil pad."""
+    config = httpx.get(f"{address}/config", timeout=60, trust_env=False).json()
+    return next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "pad")
+
+
 async def load(address: str, users: int, seconds: float) -> Record:
     """Let that many users visit the page for that many seconds."""
-    config = httpx.get(f"{address}/config", timeout=60, trust_env=False).json()
-    pad = next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "pad")
+    pad = pad_of(address)
     record = Record()
     until = time.perf_counter() + seconds
     await asyncio.gather(*(Visitor(address, number, pad, record).visit(until) for number in range(users)))

@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(-old)?(\.\w+)?|\.probe-[0-9a-f]{32}")
+# The last are those that safetensors itself writes to.
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(-old)?(\.\w+)?|\.probe-[0-9a-f]{32}|\.tmp\w{6}")
 
 
 def require_writable(folder: str | Path, *, name: str) -> Path:

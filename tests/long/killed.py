@@ -126,6 +126,7 @@ class Course:
         from safetensors import safe_open
 
         from pix2pix.checkpoints import list_states
+        from pix2pix.directions import DIRECTIONS
         from pix2pix.generator import UNetGenerator
 
         found = []
@@ -159,8 +160,8 @@ class Course:
         except Exception as error:
             found.append(f"{state.folder.name} is damaged: {error}")
             return found
-        for direction in self.run.glob("*2*"):
-            if sorted(path.name for path in direction.iterdir() if path.name[0] != ".") == ["config.json", "model.safetensors"]:
+        for direction in (self.run / name for name in DIRECTIONS):
+            if (direction / "config.json").exists() and (direction / "model.safetensors").exists():
                 UNetGenerator.from_pretrained(direction)
         if told - self.steps()[1] > (0 if ended.status > 128 else STEPS):
             found.append(f"step {told} had been made, but the newest state is of step {self.steps()[1]}")
