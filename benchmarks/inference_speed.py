@@ -11,6 +11,7 @@ import copy
 import functools
 import inspect
 import io
+import logging
 import statistics
 import subprocess
 import sys
@@ -310,7 +311,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pix2pix.inference import Translator
 
     torch.set_num_threads(args.threads or timing.cores())
-    warnings.simplefilter("ignore")  # the quantizers' advice
+    warnings.simplefilter("ignore")
+    logging.getLogger().setLevel(logging.ERROR)  # the quantizers give advice, on the root logger
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or (str(SHIPPED) if SHIPPED.is_dir() else new_model(folder / "model", args.direction))
