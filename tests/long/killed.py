@@ -232,6 +232,8 @@ def main(argv: Sequence[str] | None = None) -> int:
                 ways.append(course.random.choice(WAYS))
             found = []
             for way in ways:
+                if found:
+                    break
                 ended, what = course.disturbed(way, operations, seconds)
                 struck[way] += 1
                 died[way] += ended.status != 0
