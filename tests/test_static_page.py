@@ -1,6 +1,7 @@
 """The page for the visitor's own device: built by the program, served as files, used in a real Chromium."""
 
 import base64
+import contextlib
 import functools
 import hashlib
 import io
@@ -114,6 +115,21 @@ def settle(page: Page) -> None:
     page.wait_for_function("() => document.documentElement.dataset.shown === document.documentElement.dataset.asked")
 
 
+@contextlib.contextmanager
+def asking(page: Page) -> Iterator[None]:
+    """Wait until what is done inside has asked for a translation, which may come later, and until that is shown."""
+    count = "() => Number(document.documentElement.dataset.asked ?? 0)"
+    before = page.evaluate(count)
+    yield
+    page.wait_for_function(f"before => ({count})() > before", arg=before)
+    settle(page)
+
+
+def choose(page: Page, file: Path) -> None:
+    with asking(page):
+        page.locator("#file").set_input_files(file)
+
+
 def screenshot(page: Page, name: str) -> None:
     SCREENSHOTS.mkdir(exist_ok=True)
     page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
@@ -128,7 +144,7 @@ def download(page: Page) -> tuple[Image.Image, str]:
 
 
 def translated(page: Page, file: Path, *, framed: bool) -> Image.Image:
-    page.locator("#file").set_input_files(file)
+    choose(page, file)
     page.locator("#framed").set_checked(framed)
     settle(page)
     return download(page)[0]
@@ -305,8 +321,7 @@ def test_a_face_is_framed_by_tapping_its_eyes(page, address, model, tmp_path):
     eyes = [rotation @ np.subtract(np.add(eye, (220, 180)), (320, 305)) + (320, 305) for eye in (RIGHT_EYE, LEFT_EYE)]
 
     open_page(page, address)
-    page.locator("#file").set_input_files(tmp_path / "scene.png")
-    settle(page)
+    choose(page, tmp_path / "scene.png")
     page.get_by_role("button", name="Tap the eyes").click()
     box = page.locator("#frame").bounding_box()
     scale = min(500 / SIZE[0], 600 / SIZE[1])  # the first view is the largest centred crop
@@ -328,8 +343,7 @@ def test_a_face_is_framed_by_tapping_its_eyes(page, address, model, tmp_path):
 def test_a_framed_picture_is_dragged_zoomed_and_turned_and_put_back(page, address, tmp_path):
     portrait().save(tmp_path / "portrait.png")
     open_page(page, address)
-    page.locator("#file").set_input_files(tmp_path / "portrait.png")
-    settle(page)
+    choose(page, tmp_path / "portrait.png")
     frame = page.locator("#frame")
 
     def pixels() -> str:
@@ -338,29 +352,33 @@ def test_a_framed_picture_is_dragged_zoomed_and_turned_and_put_back(page, addres
 
     views = [pixels()]
     box = frame.bounding_box()
-    page.mouse.move(box["x"] + 100, box["y"] + 100)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 140, box["y"] + 120, steps=3)
-    page.mouse.up()
+    with asking(page):
+        page.mouse.move(box["x"] + 100, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 140, box["y"] + 120, steps=3)
+        page.mouse.up()
     views.append(pixels())
-    page.mouse.wheel(0, -200)
+    with asking(page):
+        page.mouse.wheel(0, -200)
     views.append(pixels())
-    page.get_by_role("slider", name="Turn").fill("20")
+    with asking(page):
+        page.get_by_role("slider", name="Turn").fill("20")
     views.append(pixels())
     frame.focus()
     for key in ("ArrowLeft", "Shift+ArrowUp", "+", ","):
-        page.keyboard.press(key)
+        with asking(page):
+            page.keyboard.press(key)
         views.append(pixels())
     assert len(set(views)) == len(views)
-    page.get_by_role("button", name="Reset").click()
+    with asking(page):
+        page.get_by_role("button", name="Reset").click()
     assert pixels() == views[0]
 
 
 def test_before_and_after_lie_over_one_another(page, address, tmp_path):
     portrait().save(tmp_path / "portrait.png")
     open_page(page, address)
-    page.locator("#file").set_input_files(tmp_path / "portrait.png")
-    settle(page)
+    choose(page, tmp_path / "portrait.png")
     page.get_by_label("Before and after").fill("40")
     expect(page.locator("#before")).to_have_css("clip-path", "inset(0px 60% 0px 0px)")
     boxes = [page.locator(name).bounding_box() for name in ("#before", "#result")]
