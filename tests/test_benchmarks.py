@@ -450,7 +450,7 @@ def test_robustness_scores_every_change_beside_the_unchanged_source(pairs, tmp_p
 
 def test_the_documented_commands_are_accepted():
     programs = {"ablation": ablation, "train_speed": train_speed, "inference_speed": inference_speed}
-    programs |= {"time_to_quality": time_to_quality, "scaling": scaling}
+    programs |= {"time_to_quality": time_to_quality, "scaling": scaling, "recipe": recipe, "robustness": robustness}
     found = set()
     for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
         for name, line in re.findall(r"^python benchmarks/(\w+)\.py(.*)$", document.read_text(encoding="utf-8"), re.MULTILINE):
