@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -300,6 +300,19 @@ def new_model(folder: Path, direction: str) -> str:
     return str(folder)
 
 
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Hear no warnings and no advice, which the quantizers give on the root logger; both are heard again afterwards."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        root.setLevel(level)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status, 0."""
     command = parser()
@@ -311,9 +324,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pix2pix.inference import Translator
 
     torch.set_num_threads(args.threads or timing.cores())
-    warnings.simplefilter("ignore")
-    logging.getLogger().setLevel(logging.ERROR)  # the quantizers give advice, on the root logger
-    with tempfile.TemporaryDirectory() as temporary:
+    with quiet(), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or (str(SHIPPED) if SHIPPED.is_dir() else new_model(folder / "model", args.direction))
         try:

@@ -1,6 +1,7 @@
 """The benchmarks run: each with tiny settings, none judged by the clock."""
 
 import json
+import logging
 import re
 import shlex
 import signal
@@ -239,7 +240,9 @@ def test_inference_speed_compares_runtimes_with_float32(tmp_path, capsys):
     UNetGenerator(3, 1, base_channels=4, num_downsamples=3, image_size=32).save_pretrained(tmp_path / "model" / "photo2sketch")
     words = ["--model", str(tmp_path / "model"), "--runtimes", "eager-f32", "eager-bf16-channels-last", "--rounds", "2"]
     words += ["--starts", "1", "--pictures", "9", "--json", str(tmp_path / "speed.json")]
+    level = logging.getLogger().level
     assert inference_speed.main(words) == 0
+    assert logging.getLogger().level == level
     report = read(tmp_path / "speed.json")
     exact, rough = report["runtimes"]
     assert exact["max_difference"] == 0
