@@ -32,6 +32,8 @@ ROWS: dict[str, list[str]] = {
     "no bending": ["--max-warp", "0"],
     "no tones": ["--max-tone", "0"],
     "no other backgrounds": ["--background-share", "0"],
+    "wedges not filled": ["--no-fill-wedges"],
+    "no wedges around sources": ["--wedge-share", "0"],
     "the paper's jitter": ["--max-warp", "0", "--max-rotation", "0", "--jitter", "1.117"],
     "L1 weight 10": ["--l1-weight", "10"],
     "L1 weight 40": ["--l1-weight", "40"],

@@ -43,6 +43,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_tone": 0.0,
         "max_stroke": 0.0,
         "background_share": 0.0,
+        "wedge_share": 0.0,
+        "fill_wedges": False,
     },
     # A few dozen pairs on a laptop: 2.6 M parameters at the pictures' own size, and the defences against a
     # discriminator that learns 88 pairs by heart (spectral norm, noise, least squares, averaged weights).
@@ -77,6 +79,8 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_tone": 0.7,
         "max_stroke": 0.0,
         "background_share": 0.4,
+        "wedge_share": 0.5,
+        "fill_wedges": True,
     },
 }
 
@@ -196,6 +200,12 @@ def parser() -> argparse.ArgumentParser:
         "--background-share", type=float, metavar="F",
         help="share of source photos, 0 to 1, whose background is replaced if it is even",
     )  # fmt: skip
+    data.add_argument(
+        "--wedge-share", type=float, metavar="F", help="share of sources, 0 to 1, that get black borders as turned scans have"
+    )
+    data.add_argument(
+        "--fill-wedges", action=flag, help="fill black borders that turned scans have in the training pairs, source and target"
+    )
     data.add_argument(
         "--channels", type=int, nargs=2, choices=(1, 3), metavar=("A", "B"),
         help="channels of photo and sketch, 1 or 3 (without: 1 where all pictures are grey)",
@@ -344,6 +354,7 @@ def check(args: dict[str, Any]) -> None:
         "max_tone": (0, 1),
         "max_stroke": (0, 1),
         "background_share": (0, 1),
+        "wedge_share": (0, 1),
         "num_workers": (0, 64),
         "base_channels": (1, 512),
         "max_channels": (1, 2048),

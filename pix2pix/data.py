@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from pix2pix.images import MAX_PIXELS, SUFFIXES, ImageError, fit, is_grey, open_image, upright
 from pix2pix.jitter import moved, redrawn, resettled, retoned
+from pix2pix.wedges import filled, wedged
 
 Layout = Literal["auto", "folders", "imagefolder", "side-by-side", "saved"]
 
@@ -420,6 +421,8 @@ class PairedImages(torch.utils.data.Dataset):
             says. With it or one of the next two, the items also have "photo_source" and "sketch_source".
         max_stroke: How much the hand that drew a sketch is varied where it is the source, 0 to 1, as `redrawn` says.
         background_share: Of the photos whose even background is replaced where they are the source, 0 to 1.
+        wedge_share: Of the pictures that get the black borders of a turned scan where they are the source, 0 to 1.
+        fill_wedges: Whether the black borders that turned scans have are filled, in source and target.
 
     Raises:
         ValueError: If `jitter_size` is smaller than `image_size`.
@@ -440,6 +443,8 @@ class PairedImages(torch.utils.data.Dataset):
         max_tone: float = 0.0,
         max_stroke: float = 0.0,
         background_share: float = 0.0,
+        wedge_share: float = 0.0,
+        fill_wedges: bool = False,
     ) -> None:
         if jitter_size is not None and (jitter_size[0] < image_size[0] or jitter_size[1] < image_size[1]):
             raise ValueError(f"jitter_size must not be smaller than image_size {image_size}, got {jitter_size}")
@@ -452,6 +457,8 @@ class PairedImages(torch.utils.data.Dataset):
         self.max_tone = max_tone
         self.max_stroke = max_stroke
         self.background_share = background_share
+        self.wedge_share = wedge_share
+        self.fill_wedges = fill_wedges
         self._is_resampled = max_rotation > 0 or max_warp > 0
         self._zoom = jitter_size[0] / image_size[0] if jitter_size else 1.0
         self._stored_size = image_size if self._is_resampled else jitter_size or image_size
@@ -476,8 +483,8 @@ class PairedImages(torch.utils.data.Dataset):
             index: Of the key.
         """
         # A stream of numbers for each kind, so that one kind of jitter does not change another.
-        crop, move, background, stroke, light, paper = (
-            np.random.default_rng([self.seed, epoch, index, kind]) for kind in range(6)
+        crop, move, background, stroke, light, paper, photo_scan, sketch_scan = (
+            np.random.default_rng([self.seed, epoch, index, kind]) for kind in range(8)
         )
         down, right, mirror = crop.random(3)
 
@@ -491,13 +498,13 @@ class PairedImages(torch.utils.data.Dataset):
         if self.mirror and mirror < 0.5:
             both = both.flip(-1)
         photo, sketch = both.div(127.5).sub(1).split(self.channels)
-        if self.max_tone == self.max_stroke == self.background_share == 0:
+        if self.max_tone == self.max_stroke == self.background_share == self.wedge_share == 0:
             return {"photo": photo, "sketch": sketch}
         photo_source = resettled(photo, background, self.background_share) if len(photo) == 3 else photo
         sketch_source = redrawn(sketch, stroke, self.max_stroke) if self.max_stroke else sketch
         sources = {
-            "photo_source": retoned(photo_source, light, self.max_tone),
-            "sketch_source": retoned(sketch_source, paper, self.max_tone),
+            "photo_source": wedged(retoned(photo_source, light, self.max_tone), photo_scan, self.wedge_share),
+            "sketch_source": wedged(retoned(sketch_source, paper, self.max_tone), sketch_scan, self.wedge_share),
         }
         return {"photo": photo, "sketch": sketch, **sources}
 
@@ -536,7 +543,8 @@ class PairedImages(torch.utils.data.Dataset):
         sides = []
         for image, channels in zip(images, self.channels, strict=True):
             image = fit(image, self._stored_size)[0].convert("L" if channels == 1 else "RGB")
-            sides.append(torch.from_numpy(np.array(image)).view(*self._stored_size, channels).permute(2, 0, 1))
+            side = torch.from_numpy(np.array(image)).view(*self._stored_size, channels).permute(2, 0, 1)
+            sides.append(filled(side) if self.fill_wedges else side)
         return torch.cat(sides)
 
 

@@ -97,6 +97,8 @@ RECIPE = (
     "max_tone",
     "max_stroke",
     "background_share",
+    "wedge_share",
+    "fill_wedges",
     "validation_fraction",
     "max_pairs",
     "base_channels",

@@ -571,6 +571,24 @@ def test_a_kind_of_jitter_leaves_the_others_as_they_were(pairs):
         assert not torch.equal(alone[epoch, 1]["sketch_source"], toned[epoch, 1]["sketch_source"])
 
 
+def test_wedges_are_filled_on_both_sides_and_put_around_sources_only(tmp_path):
+    rng = np.random.default_rng(0)
+    for side in ("photos", "sketches"):
+        (tmp_path / "train" / side).mkdir(parents=True)
+        for name in ("a", "b"):
+            picture = rng.integers(120, 256, (60, 48, 3), dtype=np.uint8)
+            picture[:9] = 0
+            Image.fromarray(picture).save(tmp_path / "train" / side / f"{name}.png")
+    pairs, options = load_pairs(tmp_path), {"image_size": (60, 48), "mirror": False, "channels": (3, 1)}
+    plain, whole = PairedImages(pairs, **options), PairedImages(pairs, fill_wedges=True, **options)
+    scanned = PairedImages(pairs, fill_wedges=True, wedge_share=1.0, **options)
+    for side in ("photo", "sketch"):
+        assert plain[0][side].min() == -1
+        assert whole[0][side].min() > -0.1
+        assert torch.equal(scanned[0][side], whole[0][side])
+        assert sum(float(scanned[epoch, 0][f"{side}_source"].min()) == -1 for epoch in range(20)) > 10
+
+
 def test_jitter_is_a_pure_function_of_seed_epoch_and_index(pairs):
     options = {"image_size": (32, 24), "jitter_size": (40, 30), "max_rotation": 5, "max_warp": 2, "max_tone": 0.2}
     first, second = PairedImages(pairs, seed=3, **options), PairedImages(pairs, seed=3, **options)

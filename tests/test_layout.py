@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"files", "directions", "limits", "models", "figures"},
     {"arguments", "images", "checkpoints", "curves"},
-    {"layers", "losses", "perception", "faces", "drawn_faces", "jitter"},
+    {"layers", "losses", "perception", "faces", "drawn_faces", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},
     {"onnx_generator", "hub"},
     {"inference", "export"},
