@@ -400,7 +400,7 @@ class Run:
             generator = UNetGenerator(
                 channels[source], channels[target], base_channels=args.base_channels, max_channels=args.max_channels,
                 num_downsamples=args.num_downsamples, skips=args.skips, dropout=args.dropout,
-                upsampling=args.upsampling, image_size=parse_image_size(args.image_size),
+                upsampling=args.upsampling, head_channels=args.head_channels, image_size=parse_image_size(args.image_size),
             )  # fmt: skip
             if args.init_from and not args.resume:
                 generator = self.published(direction, generator)

@@ -20,6 +20,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_channels": 512,
         "num_downsamples": 8,
         "upsampling": "transposed",
+        "head_channels": 0,
         "dropout": 0.5,
         "receptive_field": 70,
         "discriminator_channels": 64,
@@ -56,6 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_channels": 128,
         "num_downsamples": 6,
         "upsampling": "transposed",
+        "head_channels": 16,
         "dropout": 0.3,
         "receptive_field": 34,
         "discriminator_channels": 32,
@@ -218,6 +220,10 @@ def parser() -> argparse.ArgumentParser:
     nets.add_argument("--num-downsamples", type=int, metavar="N", help="levels of the generator, 1 to 10")
     nets.add_argument("--skips", action=flag, help="U-Net; without, the encoder-decoder")
     nets.add_argument("--upsampling", choices=("transposed", "resize", "subpixel"), help="how the decoder doubles the size")
+    nets.add_argument(
+        "--head-channels", type=int, metavar="N",
+        help="filters before a last convolution at full resolution, which sees the source too, 0 (none) to 256",
+    )  # fmt: skip
     nets.add_argument("--dropout", type=float, metavar="P", help="in the three innermost decoder levels, 0 to below 1")
     nets.add_argument(
         "--receptive-field", type=int, choices=(1, 16, 34, 70, 142, 286), help="side in pixels of the patch one logit sees"
@@ -359,6 +365,7 @@ def check(args: dict[str, Any]) -> None:
         "base_channels": (1, 512),
         "max_channels": (1, 2048),
         "num_downsamples": (1, 10),
+        "head_channels": (0, 256),
         "dropout": (0, 0.99),
         "discriminator_channels": (1, 512),
         "adversarial_weight": (0, 1e6),

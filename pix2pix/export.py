@@ -184,7 +184,7 @@ def _write_network(graph: _Graph, generator: "UNetGenerator") -> None:
     """`UNetGenerator.forward`, operator by operator, from "source" to "image"."""
     sides = graph.add("Shape", "source", start=2)
     x, corner = _mirrored(graph, "source", sides, generator.minimum_size)
-    sizes, skips = [], []
+    sizes, skips, source = [], [], x
     for level, down in enumerate(generator.encoder):
         size = graph.add("Shape", x, start=2)
         sizes.append(size)
@@ -199,6 +199,9 @@ def _write_network(graph: _Graph, generator: "UNetGenerator") -> None:
         x = graph.add("Slice", x, graph.integers(0, 0), sizes.pop(), graph.integers(2, 3))
         if generator.skips and skips:
             x = graph.add("Concat", x, skips.pop(), axis=1)
+    if generator.head is not None:
+        x = graph.add("Concat", x, source, axis=1) if generator.skips else x
+        x = _write_layers(graph, x, generator.head, "head")
     graph.add("Slice", x, corner, graph.add("Add", corner, sides), graph.integers(2, 3), output="image")
 
 

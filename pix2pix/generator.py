@@ -38,6 +38,7 @@ LIMITS = {
     "base_channels": (1, 512),
     "max_channels": (1, 2048),
     "num_downsamples": (1, 10),
+    "head_channels": (0, 256),
 }
 
 
@@ -72,6 +73,9 @@ class UNetGenerator(
         upsampling: How the decoder doubles the resolution: "transposed" 4x4 convolutions as in the paper;
             "resize" (nearest) and 3x3 convolution, free of checkerboard; or "subpixel", a 3x3 convolution to four
             times the channels and a pixel shuffle.
+        head_channels: Filters of the last decoder level, when a 3x3 convolution follows that sees them and the source at
+            full resolution. Unlike the paper, whose last level (0 here) makes every second pixel of the picture from
+            another set of weights, and so leaves a grid on even surfaces.
         image_size: (height, width) in pixels, or one number, of the pictures it is trained on. The network itself takes
             any size; `Translator` brings pictures to this one.
 
@@ -90,6 +94,7 @@ class UNetGenerator(
         skips: bool = True,
         dropout: float = 0.5,
         upsampling: Upsampling = "transposed",
+        head_channels: int = 0,
         image_size: int | tuple[int, int] = 256,
     ) -> None:
         super().__init__()
@@ -102,6 +107,7 @@ class UNetGenerator(
             "skips": skips,
             "dropout": dropout,
             "upsampling": upsampling,
+            "head_channels": head_channels,
             "image_size": list(parse_image_size(image_size)),
         }
         for name, (low, high) in LIMITS.items():
@@ -136,15 +142,19 @@ class UNetGenerator(
         for level in reversed(range(num_downsamples)):
             innermost = level == num_downsamples - 1
             width_in = widths[level] * (2 if skips and not innermost else 1)
-            width_out = widths[level - 1] if level else out_channels
+            width_out = widths[level - 1] if level else head_channels or out_channels
             layers = [nn.ReLU(), *_doubling(width_in, width_out, upsampling)]
             if level > 0:
                 layers.append(norm(width_out))
                 if dropout and num_downsamples - 1 - level < 3:
                     layers.append(nn.Dropout(dropout))
             else:
-                layers.append(nn.Tanh())
+                layers.append(nn.LeakyReLU(0.2) if head_channels else nn.Tanh())
             self.decoder.append(nn.Sequential(*layers))
+        self.head = None
+        if head_channels:
+            width_in = head_channels + (in_channels if skips else 0)
+            self.head = nn.Sequential(nn.Conv2d(width_in, out_channels, 3, padding=1), nn.Tanh())
         initialise(self)
 
     @property
@@ -165,7 +175,7 @@ class UNetGenerator(
         x, (top, left) = source, (0, 0)
         if min(height, width) < self.minimum_size:
             x, (top, left) = pad_to_multiple(source, 1, minimum=self.minimum_size)
-        sizes, skips = [], []
+        sizes, skips, source = [], [], x
         for down in self.encoder:
             sizes.append(x.shape[-2:])
             x = down(pad_to_even(x))
@@ -176,6 +186,8 @@ class UNetGenerator(
             x = up(x)[..., :rows, :columns]
             if self.skips and skips:
                 x = torch.cat([x, skips.pop()], dim=1)
+        if self.head is not None:
+            x = self.head(torch.cat([x, source], dim=1) if self.skips else x)
         return x[..., top : top + height, left : left + width]
 
     def save_pretrained(

@@ -106,6 +106,7 @@ RECIPE = (
     "num_downsamples",
     "skips",
     "upsampling",
+    "head_channels",
     "dropout",
     "receptive_field",
     "conditional",

@@ -54,6 +54,7 @@ def error_of(capsys, *argv: object) -> str:
         {"upsampling": "resize"},
         {"upsampling": "subpixel"},
         {"skips": False},
+        {"head_channels": 6},
         {"dropout": 0.0, "num_downsamples": 1},
         {"in_channels": 1, "out_channels": 3, "num_downsamples": 6},
     ],

@@ -64,6 +64,28 @@ def test_a_skip_carries_what_the_bottleneck_cannot():
     assert not sees_its_own_pixels(False)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (50, 39)])
+@pytest.mark.parametrize("skips", [True, False])
+def test_a_head_at_full_resolution_keeps_sizes_and_range(size, skips):
+    generator = tiny(in_channels=1, out_channels=2, head_channels=5, num_downsamples=5, skips=skips)
+    output = generator(torch.rand(2, 1, *size) * 2 - 1)
+    assert output.shape == (2, 2, *size)
+    assert output.abs().max() <= 1
+
+
+def test_the_head_sees_the_source_pixel_by_pixel_unless_there_are_no_skips():
+    def sees(skips):
+        torch.manual_seed(0)
+        generator = tiny(head_channels=4, skips=skips).eval()
+        torch.nn.init.zeros_(generator.decoder[-1][1].weight)  # nothing comes from the levels below
+        source = torch.rand(1, 3, 64, 64).requires_grad_()
+        generator(source)[0, 0, 30, 30].backward()
+        return source.grad[0].abs().sum(0).nonzero().tolist() if source.grad is not None else []
+
+    assert sees(True) == [[row, column] for row in (29, 30, 31) for column in (29, 30, 31)]
+    assert sees(False) == []
+
+
 def test_weights_are_drawn_from_a_normal_of_deviation_0_02():
     weight = UNetGenerator().encoder[4][1].weight
     assert weight.mean().abs() < 1e-4
@@ -92,6 +114,7 @@ def test_dropout_is_noise_in_training_and_absent_in_evaluation():
     ("arguments", "rule"),
     [
         ({"num_downsamples": 0}, "num_downsamples must be a whole number from 1 to 10, got 0"),
+        ({"head_channels": 257}, "head_channels must be a whole number from 0 to 256, got 257"),
         ({"base_channels": 10**9}, "base_channels must be a whole number from 1 to 512"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
         ({"upsampling": "magic"}, "upsampling must be transposed, resize or subpixel, got 'magic'"),
