@@ -794,9 +794,15 @@ class Run:
             generator_loss,
             reconstruction_loss,
         )
-        from pix2pix.perception import map_distance
+        from pix2pix.perception import map_distance, with_close_up
 
         args, accelerator = self.args, self.accelerator
+        # Where the close-ups lie: in the middle rather than at the borders.
+        place = tuple(torch.rand(2, 2).mean(0).tolist()) if args.close_ups else None
+
+        def look(images):
+            return self.perception.maps(with_close_up(images, place) if place else images)
+
         discriminator, features = self.discriminators.get(direction), self.feature_discriminators.get(direction)
         set_rates(self.optimizers_g[direction], rate)
         losses = {}
@@ -804,10 +810,10 @@ class Run:
             fake = self.distributed_g[direction](source)
             if features or args.perceptual_weight:
                 # Looked at once, judged up to three times: these maps cost as much as the generator.
-                fake_maps = self.perception.maps(fake)
+                fake_maps = look(fake)
                 with torch.no_grad():
-                    target_maps = self.perception.maps(target)
-                    source_maps = self.perception.maps(source) if features and args.conditional else []
+                    target_maps = look(target)
+                    source_maps = look(source) if features and args.conditional else []
 
         # Discriminator step: the losses detach fake, so the generator gets no gradient.
         if discriminator:

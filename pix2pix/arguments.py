@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight": 0.0,
         "feature_weight": 0.0,
         "perceptual_weight": 0.0,
+        "close_ups": False,
         "learning_rate": 2e-4,
         "discriminator_rate": 1.0,
         "batch_size": 1,
@@ -70,6 +71,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight": 0.0,
         "feature_weight": 5.0,
         "perceptual_weight": 5.0,
+        "close_ups": True,
         "learning_rate": 5e-4,
         "discriminator_rate": 0.6,
         "batch_size": 4,
@@ -252,6 +254,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     goal.add_argument("--feature-weight", type=float, metavar="W", help="feature matching in the discriminator, at least 0")
     goal.add_argument("--perceptual-weight", type=float, metavar="W", help="distance of EfficientNet features, at least 0")
+    goal.add_argument(
+        "--close-ups", action=flag, help="let EfficientNet look at an enlarged part of each picture too, for both terms above"
+    )
     goal.add_argument(
         "--discriminator-noise", type=float, metavar="S", help="noise on what it judges: deviation in model range, 0 to 1"
     )

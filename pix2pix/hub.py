@@ -121,6 +121,7 @@ RECIPE = (
     "cycle_weight",
     "feature_weight",
     "perceptual_weight",
+    "close_ups",
     "batch_size",
     "gradient_accumulation_steps",
     "learning_rate",

