@@ -416,7 +416,7 @@ def test_changes_of_the_recipe_are_scored_on_people_held_out_and_never_repeated(
     assert list(results["rows"]) == ["as it is", "no dropout"]
     for row in results["rows"].values():
         for scores in row["scores"].values():
-            assert set(scores) == {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000"}
+            assert set(scores) == {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000", "bordered_fsim"}
     assert "| no dropout |" in (tmp_path / "r" / "table.md").read_text()
     with pytest.raises(SystemExit):
         recipe.main([*words[:-1], "0.2", "--rows", "as it is", *tiny])
