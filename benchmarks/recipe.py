@@ -51,6 +51,8 @@ ROWS: dict[str, list[str]] = {
     "no dropout": ["--dropout", "0"],
     "batch size 1": ["--batch-size", "1"],
     "no head": ["--head-channels", "0"],
+    "transposed convolution": ["--upsampling", "transposed"],
+    "blurred transposed convolution": ["--upsampling", "blurred"],
     "resize-convolution": ["--upsampling", "resize"],
     "sub-pixel convolution": ["--upsampling", "subpixel"],
     "7 levels": ["--num-downsamples", "7"],
@@ -125,7 +127,8 @@ def score(run: Path, pairs: Any, held: Any, *, identity: bool, known: dict[bytes
             for index, picture in enumerate(sources)
         ]
         fake, beside = (
-            torch.stack([to_tensor(picture, channels=3) for picture in translator(pictures)]) for pictures in (sources, bordered)
+            torch.stack([to_tensor(picture, channels=3) for picture in translator(pictures)])
+            for pictures in (sources, bordered)
         )
         if target == "sketch":
             fake, beside, truth = (as_levels(luma(x)) / 127.5 - 1 for x in (fake, beside, truth))

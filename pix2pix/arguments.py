@@ -221,7 +221,9 @@ def parser() -> argparse.ArgumentParser:
     nets.add_argument("--max-channels", type=int, metavar="N", help="where their doubling stops, 1 to 2048")
     nets.add_argument("--num-downsamples", type=int, metavar="N", help="levels of the generator, 1 to 10")
     nets.add_argument("--skips", action=flag, help="U-Net; without, the encoder-decoder")
-    nets.add_argument("--upsampling", choices=("transposed", "resize", "subpixel"), help="how the decoder doubles the size")
+    nets.add_argument(
+        "--upsampling", choices=("transposed", "blurred", "resize", "subpixel"), help="how the decoder doubles the size"
+    )
     nets.add_argument(
         "--head-channels", type=int, metavar="N",
         help="filters before a last convolution at full resolution, which sees the source too, 0 (none) to 256",

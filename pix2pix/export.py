@@ -228,7 +228,7 @@ def _write_layers(graph: _Graph, x: str, layers: Any, name: str) -> str:
     import numpy as np
     from torch import nn
 
-    from pix2pix.generator import ModelError
+    from pix2pix.generator import Blur, ModelError
 
     for index, layer in enumerate(layers):
         where = f"{name}.{index}"
@@ -266,6 +266,9 @@ def _write_layers(graph: _Graph, x: str, layers: Any, name: str) -> str:
                 x = graph.add(
                     "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
                 )
+            case Blur():
+                kernel = graph.constant(layer.kernel.float().cpu().numpy(), f"{where}.kernel")
+                x = graph.add("Conv", x, kernel, kernel_shape=layer.kernel.shape[2:], group=len(layer.kernel))
             case nn.Dropout():
                 pass  # the translation without a seed drops nothing
             case _:

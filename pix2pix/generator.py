@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from pix2pix.files import whole_file, write_text
 from pix2pix.images import pad_to_multiple, parse_image_size
@@ -29,7 +30,8 @@ from pix2pix.layers import initialise, norm, pad_to_even
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 
-Upsampling = Literal["transposed", "resize", "subpixel"]
+Upsampling = Literal["transposed", "blurred", "resize", "subpixel"]
+UPSAMPLING: tuple[Upsampling, ...] = ("transposed", "blurred", "resize", "subpixel")
 
 # Far above anything trainable, far below what would exhaust memory: a config from the Hub is not trusted.
 LIMITS = {
@@ -44,6 +46,24 @@ LIMITS = {
 
 class ModelError(ValueError):
     """Weights that cannot be found or must not be used: the message names them, the rule and the remedy."""
+
+
+class Blur(nn.Module):
+    """The binomial filter (1, 2, 1) / 4 each way, which passes nothing that alternates from pixel to pixel.
+
+    Args:
+        channels: Of what it blurs.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        line = torch.tensor([0.25, 0.5, 0.25])
+        kernel = (line[:, None] * line[None, :]).expand(channels, 1, 3, 3).clone()
+        self.register_buffer("kernel", kernel, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Blur (N, channels, H + 2, W + 2), any range, to (N, channels, H, W)."""
+        return F.conv2d(x, self.kernel.to(x.dtype), groups=self.kernel.shape[0])
 
 
 class UNetGenerator(
@@ -70,7 +90,8 @@ class UNetGenerator(
         num_downsamples: Levels; the bottleneck is 1/2^num_downsamples of the picture's side.
         skips: Whether the encoder's activations are concatenated to the decoder's (U-Net) or not (encoder-decoder).
         dropout: Probability of dropout in the three innermost decoder levels: the paper's noise z. 0 to below 1.
-        upsampling: How the decoder doubles the resolution: "transposed" 4x4 convolutions as in the paper;
+        upsampling: How the decoder doubles the resolution: "transposed" 4x4 convolutions as in the paper; "blurred", the
+            same followed by a blur of two pixels, which takes the checkerboard away that they leave (Karras et al. 2019);
             "resize" (nearest) and 3x3 convolution, free of checkerboard; or "subpixel", a 3x3 convolution to four
             times the channels and a pixel shuffle.
         head_channels: Filters of the last decoder level, when a 3x3 convolution follows that sees them and the source at
@@ -116,8 +137,8 @@ class UNetGenerator(
                 raise ValueError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
         if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, got {dropout!r}")
-        if upsampling not in ("transposed", "resize", "subpixel"):
-            raise ValueError(f"upsampling must be transposed, resize or subpixel, got {upsampling!r}")
+        if upsampling not in UPSAMPLING:
+            raise ValueError(f"upsampling must be transposed, blurred, resize or subpixel, got {upsampling!r}")
         if not all(isinstance(side, int) and side <= 4096 for side in self.config["image_size"]):
             raise ValueError(f"image_size must be whole numbers up to 4096, got {image_size!r}")
         if not isinstance(skips, bool):
@@ -143,7 +164,9 @@ class UNetGenerator(
             innermost = level == num_downsamples - 1
             width_in = widths[level] * (2 if skips and not innermost else 1)
             width_out = widths[level - 1] if level else head_channels or out_channels
-            layers = [nn.ReLU(), *_doubling(width_in, width_out, upsampling)]
+            # A blur would take the finest strokes away with the checkerboard; a head mends the one and keeps the other.
+            is_sharp = upsampling == "blurred" and level == 0
+            layers = [nn.ReLU(), *_doubling(width_in, width_out, "transposed" if is_sharp else upsampling)]
             if level > 0:
                 layers.append(norm(width_out))
                 if dropout and num_downsamples - 1 - level < 3:
@@ -275,6 +298,8 @@ def _doubling(width_in: int, width_out: int, upsampling: Upsampling) -> list[nn.
     """The layers that take (N, width_in, H, W) to (N, width_out, 2 H, 2 W)."""
     if upsampling == "transposed":
         return [nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1)]
+    if upsampling == "blurred":
+        return [nn.ConvTranspose2d(width_in, width_out, 4, stride=2), Blur(width_out)]
     if upsampling == "resize":
         return [nn.Upsample(scale_factor=2), nn.Conv2d(width_in, width_out, 3, padding=1)]
     return [nn.Conv2d(width_in, 4 * width_out, 3, padding=1), nn.PixelShuffle(2)]

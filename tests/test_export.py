@@ -53,6 +53,7 @@ def error_of(capsys, *argv: object) -> str:
         {},
         {"upsampling": "resize"},
         {"upsampling": "subpixel"},
+        {"upsampling": "blurred"},
         {"skips": False},
         {"head_channels": 6},
         {"dropout": 0.0, "num_downsamples": 1},

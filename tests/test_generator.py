@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pix2pix.generator import ModelError, UNetGenerator
+from pix2pix.generator import UPSAMPLING, Blur, ModelError, UNetGenerator
 from pix2pix.layers import evaluating
 
 
@@ -35,7 +35,7 @@ def test_the_bottleneck_of_the_paper_is_one_pixel_of_512_channels():
     assert seen == [(1, 512, 1, 1)]
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "resize", "subpixel"])
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
 @pytest.mark.parametrize("size", [(16, 16), (17, 31), (64, 48), (50, 39)])
 def test_any_size_from_16_comes_back_as_it_went_in(size, upsampling):
     generator = tiny(in_channels=1, out_channels=2, upsampling=upsampling, num_downsamples=6)
@@ -86,6 +86,25 @@ def test_the_head_sees_the_source_pixel_by_pixel_unless_there_are_no_skips():
     assert sees(False) == []
 
 
+def test_a_blur_keeps_even_areas_and_takes_a_checkerboard_away():
+    rows, columns = torch.meshgrid(torch.arange(10), torch.arange(12), indexing="ij")
+    board = ((rows + columns) % 2 * 2.0 - 1).expand(2, 3, 10, 12)
+    assert Blur(3)(board).abs().max() < 1e-6
+    assert torch.allclose(Blur(3)(torch.full((1, 3, 4, 4), 0.7)), torch.full((1, 3, 2, 2), 0.7))
+    assert not Blur(3).state_dict()
+
+
+def test_blurred_levels_lose_the_checkerboard_of_uneven_kernels():
+    def unevenness(upsampling):
+        torch.manual_seed(0)
+        generator = tiny(upsampling=upsampling, dropout=0.0, num_downsamples=3)
+        up = generator.decoder[1][1:3] if upsampling == "blurred" else generator.decoder[1][1:2]
+        inner = up(torch.ones(1, up[0].in_channels, 8, 8))[0, :, 4:-4, 4:-4]
+        return (inner[:, :, 1:] - inner[:, :, :-1]).abs().max()
+
+    assert unevenness("transposed") > 100 * unevenness("blurred")
+
+
 def test_weights_are_drawn_from_a_normal_of_deviation_0_02():
     weight = UNetGenerator().encoder[4][1].weight
     assert weight.mean().abs() < 1e-4
@@ -117,7 +136,7 @@ def test_dropout_is_noise_in_training_and_absent_in_evaluation():
         ({"head_channels": 257}, "head_channels must be a whole number from 0 to 256, got 257"),
         ({"base_channels": 10**9}, "base_channels must be a whole number from 1 to 512"),
         ({"dropout": 1.0}, "dropout must be at least 0 and below 1, got 1.0"),
-        ({"upsampling": "magic"}, "upsampling must be transposed, resize or subpixel, got 'magic'"),
+        ({"upsampling": "magic"}, "upsampling must be transposed, blurred, resize or subpixel, got 'magic'"),
         ({"image_size": 8}, "image_size must be at least 16, got 8"),
         ({"skips": "yes"}, "skips must be true or false, got 'yes'"),
     ],
