@@ -52,7 +52,6 @@ ROWS: dict[str, list[str]] = {
     "batch size 1": ["--batch-size", "1"],
     "no head": ["--head-channels", "0"],
     "transposed convolution": ["--upsampling", "transposed"],
-    "blurred transposed convolution": ["--upsampling", "blurred"],
     "resize-convolution": ["--upsampling", "resize"],
     "sub-pixel convolution": ["--upsampling", "subpixel"],
     "7 levels": ["--num-downsamples", "7"],

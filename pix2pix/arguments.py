@@ -57,7 +57,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "base_channels": 32,
         "max_channels": 128,
         "num_downsamples": 6,
-        "upsampling": "transposed",
+        "upsampling": "blurred",
         "head_channels": 16,
         "dropout": 0.3,
         "receptive_field": 34,

@@ -226,6 +226,7 @@ def _mirrored(graph: _Graph, x: str, sides: str, minimum: int) -> tuple[str, str
 def _write_layers(graph: _Graph, x: str, layers: Any, name: str) -> str:
     """The layers of one level, in their order."""
     import numpy as np
+    import torch
     from torch import nn
 
     from pix2pix.generator import Blur, ModelError
@@ -267,8 +268,8 @@ def _write_layers(graph: _Graph, x: str, layers: Any, name: str) -> str:
                     "Resize", x, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
                 )
             case Blur():
-                kernel = graph.constant(layer.kernel.float().cpu().numpy(), f"{where}.kernel")
-                x = graph.add("Conv", x, kernel, kernel_shape=layer.kernel.shape[2:], group=len(layer.kernel))
+                kernel = graph.constant(layer.kernel(torch.zeros(())).numpy(), f"{where}.kernel")
+                x = graph.add("Conv", x, kernel, kernel_shape=[3, 3], group=layer.channels)
             case nn.Dropout():
                 pass  # the translation without a seed drops nothing
             case _:

@@ -57,13 +57,19 @@ class Blur(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        line = torch.tensor([0.25, 0.5, 0.25])
-        kernel = (line[:, None] * line[None, :]).expand(channels, 1, 3, 3).clone()
-        self.register_buffer("kernel", kernel, persistent=False)
+        self.channels = channels
+
+    def kernel(self, like: Tensor) -> Tensor:
+        """The filter for each channel, (channels, 1, 3, 3), of the type and on the device of `like`.
+
+        Made anew each time: a buffer that is not stored would have no value in a network that is built without memory.
+        """
+        line = like.new_tensor([0.25, 0.5, 0.25])
+        return torch.outer(line, line).repeat(self.channels, 1, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Blur (N, channels, H + 2, W + 2), any range, to (N, channels, H, W)."""
-        return F.conv2d(x, self.kernel.to(x.dtype), groups=self.kernel.shape[0])
+        return F.conv2d(x, self.kernel(x), groups=self.channels)
 
 
 class UNetGenerator(

@@ -156,6 +156,14 @@ def test_what_was_saved_is_what_is_loaded(saved):
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
+@pytest.mark.parametrize("upsampling", UPSAMPLING)
+def test_every_kind_of_decoder_is_loaded_as_it_was_saved(tmp_path, upsampling):
+    generator = tiny(upsampling=upsampling, head_channels=3).eval()
+    generator.save_pretrained(tmp_path)
+    source = torch.rand(1, 3, 33, 40)
+    assert torch.equal(UNetGenerator.from_pretrained(tmp_path).to("cpu")(source), generator(source))
+
+
 def test_half_precision_weights_are_loaded_as_float32(saved, tmp_path):
     saved[0].save_pretrained(tmp_path / "half", dtype=torch.float16)
     loaded = UNetGenerator.from_pretrained(tmp_path / "half")
