@@ -395,12 +395,14 @@ class Run:
         self.generators, self.discriminators, self.feature_discriminators, self.averaged = {}, {}, {}, {}
         self.optimizers_g, self.optimizers_d, self.optimizers_f = {}, {}, {}
         channels = dict(zip(("photo", "sketch"), args.channels, strict=True))
+        noise = dict(zip(("photo", "sketch"), args.noise_channels, strict=True))
         for direction in self.directions:
             source, target = source_and_target(direction)
             generator = UNetGenerator(
                 channels[source], channels[target], base_channels=args.base_channels, max_channels=args.max_channels,
                 num_downsamples=args.num_downsamples, skips=args.skips, dropout=args.dropout,
-                upsampling=args.upsampling, head_channels=args.head_channels, image_size=parse_image_size(args.image_size),
+                upsampling=args.upsampling, head_channels=args.head_channels, noise_channels=noise[target],
+                image_size=parse_image_size(args.image_size),
             )  # fmt: skip
             if args.init_from and not args.resume:
                 generator = self.published(direction, generator)
@@ -459,6 +461,7 @@ class Run:
                     "in_channels": "--channels",
                     "out_channels": "--channels",
                     "skips": "--skips" if found else "--no-skips",
+                    "noise_channels": "--noise-channels",
                 }
                 remedy = flags.get(name, f"--{name.replace('_', '-')} {found}")
                 raise ModelError(

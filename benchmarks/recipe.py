@@ -51,6 +51,8 @@ ROWS: dict[str, list[str]] = {
     "no dropout": ["--dropout", "0"],
     "batch size 1": ["--batch-size", "1"],
     "no head": ["--head-channels", "0"],
+    "no noise for strokes": ["--noise-channels", "0", "0"],
+    "noise for photos too": ["--noise-channels", "2", "2"],
     "transposed convolution": ["--upsampling", "transposed"],
     "resize-convolution": ["--upsampling", "resize"],
     "sub-pixel convolution": ["--upsampling", "subpixel"],

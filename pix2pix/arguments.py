@@ -21,6 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_downsamples": 8,
         "upsampling": "transposed",
         "head_channels": 0,
+        "noise_channels": [0, 0],
         "dropout": 0.5,
         "receptive_field": 70,
         "discriminator_channels": 64,
@@ -59,6 +60,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "num_downsamples": 6,
         "upsampling": "blurred",
         "head_channels": 16,
+        "noise_channels": [0, 2],
         "dropout": 0.3,
         "receptive_field": 34,
         "discriminator_channels": 32,
@@ -75,7 +77,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "discriminator_rate": 0.6,
         "batch_size": 4,
-        "num_epochs": 90,
+        "num_epochs": 70,
         "decay_start": 0.5,
         "ema_decay": 0.995,
         "max_rotation": 4.0,
@@ -226,7 +228,11 @@ def parser() -> argparse.ArgumentParser:
     )
     nets.add_argument(
         "--head-channels", type=int, metavar="N",
-        help="filters before a last convolution at full resolution, which sees the source too, 0 (none) to 256",
+        help="filters of two last convolutions at full resolution, which see the source too, 0 (none) to 256",
+    )  # fmt: skip
+    nets.add_argument(
+        "--noise-channels", type=int, nargs=2, metavar=("A", "B"),
+        help="channels of noise, at full and half resolution, for who makes photos and who makes sketches, 0 (none) to 16",
     )  # fmt: skip
     nets.add_argument("--dropout", type=float, metavar="P", help="in the three innermost decoder levels, 0 to below 1")
     nets.add_argument(
@@ -403,6 +409,9 @@ def check(args: dict[str, Any]) -> None:
         value = args[name]
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name.replace('_', '-')} must be from {low:g} to {high:g}, got {value:g}")
+    noise = args["noise_channels"]
+    if not all(0 <= count <= 16 for count in noise):
+        raise ValueError(f"--noise-channels must be from 0 to 16, got {' '.join(map(str, noise))}")
     size = args["image_size"]
     if size is not None and (len(size) > 2 or min(size) < 16):
         raise ValueError(

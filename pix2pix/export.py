@@ -194,15 +194,34 @@ def _write_network(graph: _Graph, generator: "UNetGenerator") -> None:
         x = _write_layers(graph, x, down, f"encoder.{level}")
         skips.append(x)
     skips.pop()  # the bottleneck has no skip
+    channels = generator.config["noise_channels"]
+    noise = graph.weight(generator.noise, "noise") if channels else None
     for level, up in enumerate(generator.decoder):
+        x = _with_noise(graph, x, noise, channels) if len(sizes) == 1 else x
         x = _write_layers(graph, x, up, f"decoder.{level}")
         x = graph.add("Slice", x, graph.integers(0, 0), sizes.pop(), graph.integers(2, 3))
         if generator.skips and skips:
             x = graph.add("Concat", x, skips.pop(), axis=1)
     if generator.head is not None:
         x = graph.add("Concat", x, source, axis=1) if generator.skips else x
-        x = _write_layers(graph, x, generator.head, "head")
+        x = _write_layers(graph, _with_noise(graph, x, noise, channels), generator.head, "head")
     graph.add("Slice", x, corner, graph.add("Add", corner, sides), graph.integers(2, 3), output="image")
+
+
+def _with_noise(graph: _Graph, x: str, noise: str | None, channels: int) -> str:
+    """`UNetGenerator.with_noise`: the noise that is kept, if there is any, repeated beside the activations."""
+    from pix2pix.generator import NOISE_SIDE
+
+    if noise is None:
+        return x
+    count, sides = graph.add("Shape", x, end=1), graph.add("Shape", x, start=2)
+    zero, one = graph.integers(0, scalar=True), graph.integers(1, scalar=True)
+    for axis in (0, 1):
+        side = graph.add("Gather", sides, graph.integers(axis, scalar=True))
+        positions = graph.add("Mod", graph.add("Range", zero, side, one), graph.integers(NOISE_SIDE, scalar=True))
+        noise = graph.add("Gather", noise, positions, axis=1 + axis)
+    shape = graph.add("Concat", count, graph.integers(channels), sides, axis=0)
+    return graph.add("Concat", x, graph.add("Expand", noise, shape), axis=1)
 
 
 def _mirrored(graph: _Graph, x: str, sides: str, minimum: int) -> tuple[str, str]:

@@ -41,7 +41,11 @@ LIMITS = {
     "max_channels": (1, 2048),
     "num_downsamples": (1, 10),
     "head_channels": (0, 256),
+    "noise_channels": (0, 16),
 }
+
+NOISE_SIDE = 128
+"""Side in pixels of the noise that is kept, and repeated, for translations that are to be the same each time."""
 
 
 class ModelError(ValueError):
@@ -100,9 +104,12 @@ class UNetGenerator(
             same followed by a blur of two pixels, which takes the checkerboard away that they leave (Karras et al. 2019);
             "resize" (nearest) and 3x3 convolution, free of checkerboard; or "subpixel", a 3x3 convolution to four
             times the channels and a pixel shuffle.
-        head_channels: Filters of the last decoder level, when a 3x3 convolution follows that sees them and the source at
+        head_channels: Filters of the last decoder level, when two 3x3 convolutions follow that see them and the source at
             full resolution. Unlike the paper, whose last level (0 here) makes every second pixel of the picture from
             another set of weights, and so leaves a grid on even surfaces.
+        noise_channels: Channels of Gaussian noise that the last decoder level and the head see beside all else: the paper's
+            z, at the scale of a pencil's strokes, which nothing in a photo foretells. Drawn anew each time in training, kept
+            in evaluation. Unlike the paper, whose noise is dropout alone (0 here): it is too coarse for strokes.
         image_size: (height, width) in pixels, or one number, of the pictures it is trained on. The network itself takes
             any size; `Translator` brings pictures to this one.
 
@@ -122,6 +129,7 @@ class UNetGenerator(
         dropout: float = 0.5,
         upsampling: Upsampling = "transposed",
         head_channels: int = 0,
+        noise_channels: int = 0,
         image_size: int | tuple[int, int] = 256,
     ) -> None:
         super().__init__()
@@ -135,6 +143,7 @@ class UNetGenerator(
             "dropout": dropout,
             "upsampling": upsampling,
             "head_channels": head_channels,
+            "noise_channels": noise_channels,
             "image_size": list(parse_image_size(image_size)),
         }
         for name, (low, high) in LIMITS.items():
@@ -168,10 +177,10 @@ class UNetGenerator(
         self.decoder = nn.ModuleList()
         for level in reversed(range(num_downsamples)):
             innermost = level == num_downsamples - 1
-            width_in = widths[level] * (2 if skips and not innermost else 1)
+            width_in = widths[level] * (2 if skips and not innermost else 1) + (0 if level else noise_channels)
             width_out = widths[level - 1] if level else head_channels or out_channels
-            # A blur would take the finest strokes away with the checkerboard; a head mends the one and keeps the other.
-            is_sharp = upsampling == "blurred" and level == 0
+            # Without a head, a blur at the end would blur the picture itself.
+            is_sharp = upsampling == "blurred" and level == 0 and not head_channels
             layers = [nn.ReLU(), *_doubling(width_in, width_out, "transposed" if is_sharp else upsampling)]
             if level > 0:
                 layers.append(norm(width_out))
@@ -182,9 +191,18 @@ class UNetGenerator(
             self.decoder.append(nn.Sequential(*layers))
         self.head = None
         if head_channels:
-            width_in = head_channels + (in_channels if skips else 0)
-            self.head = nn.Sequential(nn.Conv2d(width_in, out_channels, 3, padding=1), nn.Tanh())
+            width_in = head_channels + (in_channels if skips else 0) + noise_channels
+            self.head = nn.Sequential(
+                nn.Conv2d(width_in, head_channels, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(head_channels, out_channels, 3, padding=1),
+                nn.Tanh(),
+            )
         initialise(self)
+        if noise_channels:
+            # From a generator of its own, and stored: the weights do not depend on it, and every runtime has the same.
+            own = torch.Generator().manual_seed(0)
+            self.register_buffer("noise", torch.randn(noise_channels, NOISE_SIDE, NOISE_SIDE, generator=own, device="cpu"))
 
     @property
     def minimum_size(self) -> int:
@@ -212,12 +230,25 @@ class UNetGenerator(
         skips.pop()  # the bottleneck has no skip
         for up in self.decoder:
             rows, columns = sizes.pop()
-            x = up(x)[..., :rows, :columns]
+            x = up(x if sizes else self.with_noise(x))[..., :rows, :columns]
             if self.skips and skips:
                 x = torch.cat([x, skips.pop()], dim=1)
         if self.head is not None:
-            x = self.head(torch.cat([x, source], dim=1) if self.skips else x)
+            x = self.head(self.with_noise(torch.cat([x, source], dim=1) if self.skips else x))
         return x[..., top : top + height, left : left + width]
+
+    def with_noise(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C + noise_channels, H, W): the activations, and noise beside them."""
+        channels = self.config["noise_channels"]
+        if not channels:
+            return x
+        count, _, height, width = x.shape
+        if self.training:
+            noise = torch.randn(count, channels, height, width, dtype=x.dtype, device=x.device)
+        else:
+            rows, columns = (torch.arange(side, device=x.device) % NOISE_SIDE for side in (height, width))
+            noise = self.noise[:, rows][:, :, columns].to(x.dtype).expand(count, -1, -1, -1)
+        return torch.cat([x, noise], dim=1)
 
     def save_pretrained(
         self,

@@ -107,6 +107,7 @@ RECIPE = (
     "skips",
     "upsampling",
     "head_channels",
+    "noise_channels",
     "dropout",
     "receptive_field",
     "conditional",

@@ -82,7 +82,7 @@ def test_the_head_sees_the_source_pixel_by_pixel_unless_there_are_no_skips():
         generator(source)[0, 0, 30, 30].backward()
         return source.grad[0].abs().sum(0).nonzero().tolist() if source.grad is not None else []
 
-    assert sees(True) == [[row, column] for row in (29, 30, 31) for column in (29, 30, 31)]
+    assert sees(True) == [[row, column] for row in range(28, 33) for column in range(28, 33)]
     assert sees(False) == []
 
 
@@ -103,6 +103,27 @@ def test_blurred_levels_lose_the_checkerboard_of_uneven_kernels():
         return (inner[:, :, 1:] - inner[:, :, :-1]).abs().max()
 
     assert unevenness("transposed") > 100 * unevenness("blurred")
+
+
+@pytest.mark.parametrize("changes", [{}, {"head_channels": 4}, {"skips": False, "upsampling": "blurred"}])
+def test_noise_is_new_in_training_and_the_same_in_evaluation(changes):
+    generator = tiny(noise_channels=2, dropout=0.0, **changes)
+    source = torch.rand(2, 3, 150, 40) * 2 - 1
+    with torch.no_grad():
+        assert not torch.equal(generator(source), generator(source))
+        with evaluating(generator):
+            both = generator(source)
+            assert torch.equal(generator(source), both)
+            assert torch.allclose(generator(source[1:]), both[1:], atol=1e-5)  # whatever the batch
+            assert torch.equal(tiny(noise_channels=2).noise, generator.noise)
+
+
+def test_noise_leaves_the_drawing_of_the_weights_alone():
+    weights = []
+    for channels in (0, 3):
+        torch.manual_seed(0)
+        weights.append(tiny(noise_channels=channels).encoder[2][1].weight)
+    assert torch.equal(*weights)
 
 
 def test_weights_are_drawn_from_a_normal_of_deviation_0_02():
@@ -158,7 +179,7 @@ def test_what_was_saved_is_what_is_loaded(saved):
 
 @pytest.mark.parametrize("upsampling", UPSAMPLING)
 def test_every_kind_of_decoder_is_loaded_as_it_was_saved(tmp_path, upsampling):
-    generator = tiny(upsampling=upsampling, head_channels=3).eval()
+    generator = tiny(upsampling=upsampling, head_channels=3, noise_channels=1).eval()
     generator.save_pretrained(tmp_path)
     source = torch.rand(1, 3, 33, 40)
     assert torch.equal(UNetGenerator.from_pretrained(tmp_path).to("cpu")(source), generator(source))
