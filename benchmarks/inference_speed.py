@@ -301,6 +301,19 @@ def new_model(folder: Path, direction: str) -> str:
 
 
 @contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads, and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hear no warnings and no advice, which the quantizers give on the root logger; both are heard again afterwards."""
     root = logging.getLogger()
@@ -318,13 +331,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser()
     args = command.parse_args(argv)
 
-    import torch
-
     from pix2pix.generator import ModelError
     from pix2pix.inference import Translator
 
-    torch.set_num_threads(args.threads or timing.cores())
-    with quiet(), tempfile.TemporaryDirectory() as temporary:
+    with quiet(), threads(args.threads or timing.cores()), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or (str(SHIPPED) if SHIPPED.is_dir() else new_model(folder / "model", args.direction))
         try:
@@ -334,6 +344,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtimes = measure_runtimes(generator, args.runtimes, rounds=args.rounds, folder=folder)
         starts = measure_starts(model, args.direction, starts=args.starts)
         pictures = measure_folder(model, args.direction, pictures=args.pictures, rounds=3, folder=folder)
+        machine = timing.machine()
     report = {
         "model": model if args.model or SHIPPED.is_dir() else "a new network of the preset lite",
         "direction": args.direction,
@@ -343,7 +354,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runtimes": runtimes,
         "starts": starts,
         "folder": pictures,
-        "machine": timing.machine(),
+        "machine": machine,
     }
     height, width = generator.image_size
     print(f"{report['model']}, {args.direction}: {report['parameters'] / 1e6:.1f} M parameters, {width} x {height} px\n")
