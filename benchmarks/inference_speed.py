@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import timing
-from pix2pix.directions import DIRECTIONS
+from pix2pix.directions import DIRECTIONS, source_and_target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -296,8 +296,23 @@ def new_model(folder: Path, direction: str) -> str:
     shape = {name: value for name, value in preset.items() if name in known and value is not None}
     torch.manual_seed(0)
     channels = (3, 1) if direction == "photo2sketch" else (1, 3)
-    UNetGenerator(*channels, **(shape | {"image_size": (250, 200)})).save_pretrained(folder / direction)
+    _, target = source_and_target(direction)
+    shape |= {"image_size": (250, 200), "noise_channels": preset["noise_channels"][target == "sketch"]}
+    UNetGenerator(*channels, **shape).save_pretrained(folder / direction)
     return str(folder)
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch use so many threads, and as many as before afterwards."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextlib.contextmanager
@@ -318,13 +333,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser()
     args = command.parse_args(argv)
 
-    import torch
-
     from pix2pix.generator import ModelError
     from pix2pix.inference import Translator
 
-    torch.set_num_threads(args.threads or timing.cores())
-    with quiet(), tempfile.TemporaryDirectory() as temporary:
+    with quiet(), threads(args.threads or timing.cores()), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or (str(SHIPPED) if SHIPPED.is_dir() else new_model(folder / "model", args.direction))
         try:
@@ -334,6 +346,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         runtimes = measure_runtimes(generator, args.runtimes, rounds=args.rounds, folder=folder)
         starts = measure_starts(model, args.direction, starts=args.starts)
         pictures = measure_folder(model, args.direction, pictures=args.pictures, rounds=3, folder=folder)
+        machine = timing.machine()
     report = {
         "model": model if args.model or SHIPPED.is_dir() else "a new network of the preset lite",
         "direction": args.direction,
@@ -343,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "runtimes": runtimes,
         "starts": starts,
         "folder": pictures,
-        "machine": timing.machine(),
+        "machine": machine,
     }
     height, width = generator.image_size
     print(f"{report['model']}, {args.direction}: {report['parameters'] / 1e6:.1f} M parameters, {width} x {height} px\n")

@@ -113,12 +113,17 @@ async def load(address: str, users: int, seconds: float) -> Record:
     return record
 
 
-def serve(folder: Path) -> tuple[subprocess.Popen, str]:
-    """Start the page on a free port and wait until it answers."""
+def serve(folder: Path, **more: str) -> tuple[subprocess.Popen, str]:
+    """Start the page on a free port and wait until it answers.
+
+    Args:
+        folder: For its uploads and results.
+        more: Environment variables for it.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder)}
+    environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder)} | more
     server = subprocess.Popen([sys.executable, ROOT / "space" / "app.py"], env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     for _ in range(600):

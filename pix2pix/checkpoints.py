@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from pix2pix.files import whole_folder
+from pix2pix.files import flush, whole_folder
 
 _NAME = re.compile(r"epoch_(\d{4,})(?:_step_(\d{8,}))?")
 
@@ -143,6 +143,7 @@ def prune_states(folder: Path, *, keep: int) -> None:
     for state in list_states(folder)[:-keep]:
         doomed = state.folder.with_name(f".{state.folder.name}-pruned")
         os.replace(state.folder, doomed)
+        flush(folder)  # or, if the power fails, its files might be gone and its name not
         shutil.rmtree(doomed, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import httpx
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -46,6 +47,12 @@ LIMITS = {
 
 NOISE_SIDE = 128
 """Side in pixels of the noise that is kept, and repeated, for translations that are to be the same each time."""
+
+CONFIG_BYTES = 100_000
+"""The longest `config.json` that is fetched or read; that of a network here has some hundred bytes."""
+
+MAX_ACTIVATION = 2**27
+"""Numbers in the largest activation of a picture of `image_size`: half a gigabyte, of which a translation holds a few."""
 
 
 class ModelError(ValueError):
@@ -161,6 +168,15 @@ class UNetGenerator(
 
         self.in_channels, self.out_channels = in_channels, out_channels
         self.image_size = parse_image_size(image_size)
+        # The last level of the decoder: it is given its skip too at half the sides; at the full ones it resizes that, or
+        # makes the head's channels of it.
+        given = 2 * base_channels
+        largest = max(given if upsampling == "resize" else given // 4, head_channels, in_channels, out_channels)
+        if largest * self.image_size[0] * self.image_size[1] > MAX_ACTIVATION:
+            raise ValueError(
+                f"image_size must leave the largest activation below {MAX_ACTIVATION:,} numbers, got {list(self.image_size)} "
+                f"for {largest} channels a pixel; lower it, or base_channels"
+            )
         self.num_downsamples = num_downsamples
         self.skips = skips
 
@@ -305,28 +321,36 @@ class UNetGenerator(
         """
         where = f"'{pretrained_model_name_or_path}'" + (f" ({subfolder})" if subfolder else "")
         folder = Path(pretrained_model_name_or_path)
-        if folder.is_dir():
+        is_local = folder.is_dir()
+        if is_local:
             folder = folder / (subfolder or "")
             files = {name: folder / name for name in (CONFIG_NAME, WEIGHTS_NAME)}
             for name, path in files.items():
                 if not path.is_file():
                     raise ModelError(f"model {where} has no {name}; give a folder written by train.py or save_pretrained")
         else:
-            download = {
+            name = str(pretrained_model_name_or_path)
+            options = {
+                "subfolder": subfolder,
                 "revision": revision,
-                "token": token,
+                "token": _usable(token, where),
                 "cache_dir": cache_dir,
                 "local_files_only": local_files_only,
                 "force_download": force_download,
             }
-            name = str(pretrained_model_name_or_path)
-            files = {file: _download(name, file, subfolder, where, download) for file in (CONFIG_NAME, WEIGHTS_NAME)}
+            # The weights are then fetched of the very commit of the config: somebody may be pushing another.
+            path, options["revision"] = _download(name, CONFIG_NAME, where, options, most=CONFIG_BYTES)
+            files = {CONFIG_NAME: path}
         config = _read_config(files[CONFIG_NAME], where, cls.__name__)
         try:
             with torch.device("meta"):
                 generator = cls(**config)
         except (TypeError, ValueError) as error:
             raise ModelError(f"model {where} has an unusable {CONFIG_NAME}: {error}") from error
+        if not is_local:
+            # Of float64 at most, and a header with a line for each weight: more is not what the config describes.
+            most = 8 * sum(weight.numel() for weight in generator.state_dict().values()) + 1_000_000
+            files[WEIGHTS_NAME], _ = _download(name, WEIGHTS_NAME, where, options, most=most)
         generator.load_state_dict(_read_weights(files[WEIGHTS_NAME], generator.state_dict(), where), assign=True)
         return generator.requires_grad_(True).eval()
 
@@ -342,18 +366,55 @@ def _doubling(width_in: int, width_out: int, upsampling: Upsampling) -> list[nn.
     return [nn.Conv2d(width_in, 4 * width_out, 3, padding=1), nn.PixelShuffle(2)]
 
 
-def _download(repo_id: str, file: str, subfolder: str | None, where: str, options: dict[str, Any]) -> Path:
-    """Fetch one file of a model from the Hub, verify it, and tell each way to fail in one sentence."""
+def _usable(token: str | bool | None, where: str) -> str | bool | None:
+    """A token as a header can carry it: the error about one that cannot would quote it."""
+    if not isinstance(token, str):
+        return token
+    if not re.fullmatch(r"[!-~]+", token.strip()):
+        raise ModelError(
+            f"model {where} was asked for with a token that is empty or holds characters that no token has; leave it out, or "
+            "give one that `hf auth login` takes"
+        )
+    return token.strip()
+
+
+def _download(repo_id: str, file: str, where: str, options: dict[str, Any], *, most: int) -> tuple[Path, str]:
+    """Fetch one file of a model from the Hub, unless it is too large, and verify it.
+
+    Args:
+        repo_id: "user/name".
+        file: Its name.
+        where: The model, for the errors.
+        options: Of `hf_hub_download`.
+        most: The bytes that it may have; of a larger one nothing is fetched.
+
+    Returns:
+        Where it is, and the commit that it is of.
+
+    Raises:
+        ModelError: Each way to fail in one sentence.
+    """
     try:
-        path = Path(hf_hub_download(repo_id, file, subfolder=subfolder, **options))
-        if not _is_as_announced(path) and not options["local_files_only"]:
-            path = Path(hf_hub_download(repo_id, file, subfolder=subfolder, **{**options, "force_download": True}))
-        if _is_as_announced(path):
-            return path
+        about = hf_hub_download(repo_id, file, **options, dry_run=True)
+        if about.file_size > most:
+            raise ModelError(
+                f"model {where}: {file} has {about.file_size:,} bytes, more than the {most:,} that it may have; it is not "
+                "fetched, take another model"
+            )
+        path = Path(hf_hub_download(repo_id, file, **options))
+        if not is_as_announced(path) and not options["local_files_only"]:
+            path = Path(hf_hub_download(repo_id, file, **{**options, "force_download": True}))
+        if is_as_announced(path):
+            return path, about.commit_hash
         raise ModelError(
             f"model {where}: {file} differs from what the Hub announces, also when downloaded anew; try again later, or "
             f"delete '{path.resolve()}'"
         )
+    except UnicodeError:
+        # Not chained: it holds the token.
+        raise ModelError(
+            f"model {where} was asked for with a token (HF_TOKEN) that holds characters that no token has"
+        ) from None
     except HFValidationError as error:
         raise ModelError(f"model {where} is neither an existing folder nor a Hub id such as user/name") from error
     except LocalEntryNotFoundError as error:
@@ -374,12 +435,12 @@ def _download(repo_id: str, file: str, subfolder: str | None, where: str, option
     except HfHubHTTPError as error:
         status = getattr(error.response, "status_code", None)
         raise ModelError(f"model {where} could not be fetched (the Hub answered {status}); try again later") from error
-    except OSError as error:
-        reason = error.strerror if error.errno else type(error).__name__
+    except (OSError, httpx.HTTPError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
         raise ModelError(f"model {where} could not be fetched ({reason}); try again later, with room in the cache") from error
 
 
-def _is_as_announced(path: Path) -> bool:
+def is_as_announced(path: Path) -> bool:
     """Whether a file in the Hub's cache has the content that its name there promises.
 
     The cache calls the file itself, which `path` links to, by the Hub's digest: SHA-256 of what lies in LFS, git's name
@@ -402,8 +463,14 @@ def _is_as_announced(path: Path) -> bool:
 
 def _read_config(path: Path, where: str, architecture: str) -> dict[str, Any]:
     """Read the constructor arguments, refusing anything that is not a plain description of this class."""
+    with path.open("rb") as file:
+        content = file.read(CONFIG_BYTES + 1)
+    if len(content) > CONFIG_BYTES:
+        raise ModelError(
+            f"model {where} has a {CONFIG_NAME} of more than {CONFIG_BYTES:,} bytes; take one that was written here"
+        )
     try:
-        config = json.loads(path.read_bytes()[:100_000])
+        config = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ModelError(f"model {where} has a {CONFIG_NAME} that is not JSON; download it again") from error
     if not isinstance(config, dict):

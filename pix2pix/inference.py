@@ -61,7 +61,10 @@ class Translator:
         if isinstance(generator, OnnxGenerator):
             device = "cpu"
         self.device = torch.device(device) if device is not None else default_device()
-        self.generator = generator.to(self.device).eval()
+        # The layout that train.py computes in: convolutions of oneDNN and cuDNN need not rearrange their input in it.
+        is_helped = isinstance(generator, UNetGenerator) and self.device.type in ("cpu", "cuda")
+        self._layout = torch.channels_last if is_helped else torch.contiguous_format
+        self.generator = generator.to(self.device, memory_format=self._layout).eval()
 
     @classmethod
     def from_pretrained(
@@ -193,7 +196,7 @@ class Translator:
     @torch.inference_mode()
     def _run(self, source: Tensor, *, seed: int | None, strength: float) -> Tensor:
         """(N, in_channels, H, W) -> (N, out_channels, H, W) on the CPU, both in [-1, 1]."""
-        source = source.to(self.device)
+        source = source.to(self.device, memory_format=self._layout)
         if seed is None:
             return self.generator(source).float().cpu()
         devices = [self.device] if self.device.type == "cuda" else []

@@ -15,6 +15,9 @@ ONNX_NAME = "model.onnx"
 ONNX_METADATA = ("direction", "in_channels", "out_channels", "image_size")
 """What `pix2pix.export` notes in a file and this runtime must find there; each value is JSON."""
 
+MAX_BYTES = 2**31
+"""What the format can hold. A longer file is not read into memory to find that out."""
+
 
 class OnnxGenerator(nn.Module):
     """The network of a `model.onnx`, on the CPU, with as many threads as torch uses.
@@ -39,7 +42,13 @@ class OnnxGenerator(nn.Module):
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
         try:
-            content = Path(path).read_bytes()
+            with open(path, "rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > MAX_BYTES:
+                    raise ModelError(
+                        f"model '{path}' has {size:,} bytes, and no ONNX file has more than {MAX_BYTES:,}; export it again"
+                    )
+                content = file.read(MAX_BYTES)
         except OSError as error:
             raise ModelError(f"model '{path}' cannot be read ({error.strerror or error}); check the path") from error
         try:

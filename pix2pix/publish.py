@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.folder and args.folder.exists() and (not args.folder.is_dir() or any(args.folder.iterdir())):
         command.error(f"--folder '{args.folder}' is not empty; choose a new one")
 
+    from safetensors import SafetensorError
+
     from pix2pix.generator import ModelError
     from pix2pix.hub import HubError, hand_over
     from pix2pix.space_tree import SpaceError
@@ -83,14 +85,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         commit = _publish_model(args) if args.repo else _publish_space(args)
     except ImportError as error:
         command.error(f"publishing a Space needs a package that is not here ({error}); pip install -r requirements.txt")
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the latter hides the former when weights are written
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         if args.folder:
-            command.error(
-                f"--folder '{args.folder}' could not be written ({error.strerror or error}); make room, or choose another"
-            )
+            command.error(f"--folder '{args.folder}' could not be written ({reason}); make room, or choose another")
         if args.repo is None:
             command.error(f"the Space could not be put together ({error}); make room, then try again")
-        command.error(f"--model '{args.model}' cannot take the card ({error.strerror or error}); copy it to a folder of yours")
+        command.error(f"--model '{args.model}' cannot take the card ({reason}); copy it to a folder of yours")
     except (HubError, ModelError, SpaceError, StaticPageError) as error:
         command.error(str(error))
     print(f"pushed to {commit.repo_url} (commit {commit.oid})")

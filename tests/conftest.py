@@ -4,8 +4,11 @@ The client libraries read `HF_ENDPOINT` when they are imported, so the address i
 before any test module is: neither this process nor one it starts can reach another Hub.
 """
 
+import logging
 import os
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,7 @@ os.environ.update(_server.environment())
 del os.environ["HF_TOKEN"]  # only a test that asks for the Hub is logged in
 os.environ.update(
     OMP_NUM_THREADS="1",
+    PYTHONUNBUFFERED="1",  # what a program says through a pipe is read while it runs
     MPLBACKEND="Agg",
     GRADIO_ANALYTICS_ENABLED="False",
     WANDB_MODE="disabled",
@@ -35,6 +39,24 @@ sys.path[:0] = [str(folder) for folder in (ROOT, ROOT / "space") if str(folder) 
 
 def pytest_unconfigure() -> None:
     _server.stop()
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was() -> Iterator[None]:
+    """Programs that are run in this process set it up for themselves; the next test finds it as if they had not been."""
+    environment, folder, scratch = dict(os.environ), os.getcwd(), tempfile.tempdir
+    levels = {name: logging.getLogger(name).level for name in ("", "pix2pix", "huggingface_hub", "datasets", "accelerate")}
+    threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    tempfile.tempdir = scratch
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    if threads:
+        sys.modules["torch"].set_num_threads(threads)
+        sys.modules["torch"].set_flush_denormal(False)
 
 
 @pytest.fixture(scope="session")

@@ -240,9 +240,9 @@ def test_inference_speed_compares_runtimes_with_float32(tmp_path, capsys):
     UNetGenerator(3, 1, base_channels=4, num_downsamples=3, image_size=32).save_pretrained(tmp_path / "model" / "photo2sketch")
     words = ["--model", str(tmp_path / "model"), "--runtimes", "eager-f32", "eager-bf16-channels-last", "--rounds", "2"]
     words += ["--starts", "1", "--pictures", "9", "--json", str(tmp_path / "speed.json")]
-    level = logging.getLogger().level
-    assert inference_speed.main(words) == 0
-    assert logging.getLogger().level == level
+    before = logging.getLogger().level, torch.get_num_threads()
+    assert inference_speed.main([*words, "--threads", "3"]) == 0
+    assert (logging.getLogger().level, torch.get_num_threads()) == before
     report = read(tmp_path / "speed.json")
     exact, rough = report["runtimes"]
     assert exact["max_difference"] == 0
@@ -251,8 +251,22 @@ def test_inference_speed_compares_runtimes_with_float32(tmp_path, capsys):
     assert all(row["milliseconds"] > 0 for row in report["runtimes"])
     assert report["starts"].keys() == {"import pix2pix.inference, first translation", "train.py --help"}
     assert report["folder"]["pictures"] == 9
+    assert report["machine"]["threads"] == 3
     assert report["folder"]["ratio"] > 0
     assert "| eager-bf16-channels-last |" in capsys.readouterr().out
+
+
+def test_every_runtime_that_the_requirements_bring_runs(tmp_path):
+    torch.manual_seed(0)
+    generator = UNetGenerator(3, 1, base_channels=4, num_downsamples=3, image_size=32).eval().requires_grad_(False)
+    names = [name for name in inference_speed.RUNTIMES if not name.startswith("openvino")]
+    rows = {row["runtime"]: row for row in inference_speed.measure_runtimes(generator, names, rounds=1, folder=tmp_path)}
+    assert [row for row in rows.values() if "left_out" in row] == []
+    for name, row in rows.items():
+        exact = name.endswith("f32") or name == "eager-f32-channels-last"
+        assert (row["max_difference"] < 1) >= exact, name
+        assert ("int8" in name) <= (row["mean_difference"] > 0), name
+        assert row["fsim"] > 0.5
 
 
 def test_a_runtime_that_is_not_there_is_left_out_and_says_why(tmp_path, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 import torch
@@ -160,6 +161,12 @@ def test_dropout_is_noise_in_training_and_absent_in_evaluation():
         ({"upsampling": "magic"}, "upsampling must be transposed, blurred, resize or subpixel, got 'magic'"),
         ({"image_size": 8}, "image_size must be at least 16, got 8"),
         ({"skips": "yes"}, "skips must be true or false, got 'yes'"),
+        (
+            {"base_channels": 512, "num_downsamples": 1, "image_size": 4096},
+            "for 256 channels a pixel; lower it, or",
+        ),
+        ({"base_channels": 64, "upsampling": "resize", "image_size": 2048}, "for 128 channels a pixel"),
+        ({"head_channels": 64, "image_size": 2048}, "for 64 channels a pixel"),
     ],
 )
 def test_arguments_out_of_range_are_named(arguments, rule):
@@ -252,6 +259,17 @@ def test_the_largest_config_allowed_takes_no_memory_before_the_weights_are_compa
     big = {"architecture": "UNetGenerator", "base_channels": 512, "max_channels": 2048, "num_downsamples": 10}
     (saved[1] / "config.json").write_text(json.dumps(big))
     with pytest.raises(ModelError, match=r"does not fit its config\.json"):
+        UNetGenerator.from_pretrained(saved[1])
+
+
+def test_pictures_of_two_thousand_pixels_are_within_the_limits():
+    with torch.device("meta"):
+        assert UNetGenerator(image_size=2048).image_size == (2048, 2048)
+
+
+def test_a_config_of_a_terabyte_is_not_read(saved):
+    os.truncate(saved[1] / "config.json", 2**40)  # a hole: it takes no room on the disk
+    with pytest.raises(ModelError, match=r"has a config\.json of more than 100,000 bytes"):
         UNetGenerator.from_pretrained(saved[1])
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -103,6 +104,12 @@ def test_a_file_that_is_no_model_is_named(exported, tmp_path):
             OnnxGenerator(tmp_path / "model.onnx")
     with pytest.raises(ModelError, match="cannot be read"):
         OnnxGenerator(tmp_path / "nothing.onnx")
+
+
+def test_a_file_of_a_terabyte_is_not_read(exported):
+    os.truncate(exported / "photo2sketch" / "model.onnx", 2**40)  # a hole: it takes no room on the disk
+    with pytest.raises(ModelError, match="has 1,099,511,627,776 bytes, and no ONNX file has more than 2,147,483,648"):
+        OnnxGenerator.from_pretrained(exported, subfolder="photo2sketch")
 
 
 def test_a_file_may_not_send_the_runtime_to_another_file(generator, tmp_path):

@@ -424,7 +424,10 @@ def test_two_processes_end_with_the_same_weights(pairs, tmp_path):
     assert set(weights(tmp_path / "run")) == {f"{place}{d}/model.safetensors" for d in DIRECTIONS for place in ("", "last/")}
 
 
-def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_run_goes_on_from_its_state(pairs, tmp_path):
+@pytest.mark.parametrize(("killed", "left"), [("0", "1"), ("1", "0")])
+def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_run_goes_on_from_its_state(
+    pairs, tmp_path, killed, left
+):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
     command += [str(ROOT / "train.py"), "--output-dir", str(tmp_path / "run")]
     first = ["--dataset", str(pairs), *TINY, "--num-epochs", "400", "--checkpoint-every", "1", "--validate-every", "400"]
@@ -432,11 +435,11 @@ def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_run_goes_
         while not list_states(tmp_path / "run" / "state")[1:]:
             assert running.poll() is None, running.communicate()[0]
         ranks = {rank: child for child in psutil.Process(running.pid).children() if (rank := child.environ().get("RANK"))}
-        ranks["1"].kill()
+        ranks[killed].kill()
         said, _ = running.communicate(timeout=60)
     assert running.returncode != 0
-    assert "train.py: error (rank 0): another process of this run is gone; go on from epoch_0" in said
-    assert not psutil.pid_exists(ranks["0"].pid)
+    assert f"train.py: error (rank {left}): another process of this run is gone; go on from epoch_0" in said
+    assert not psutil.pid_exists(ranks[left].pid)
     done = list_states(tmp_path / "run" / "state")[-1].epoch
     resumed = subprocess.run([*command, "--resume", "--num-epochs", str(done + 1)], capture_output=True, text=True, check=False)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr

@@ -28,7 +28,19 @@ sys.path[:0] = [str(children.ROOT), str(children.ROOT / "tests")]
 from hub_server import HubServer  # noqa: E402
 from killed import FLAGS, draw_pairs, import_everything  # noqa: E402
 
-PROGRAMS = ("train", "prepare", "prepare to the Hub", "translate", "evaluate", "export", "publish", "publish a Space")
+PROGRAMS = (
+    "train",
+    "train, with a tracker and pushes",
+    "prepare",
+    "prepare to the Hub",
+    "translate",
+    "translate from the Hub",
+    "evaluate",
+    "export",
+    "publish",
+    "publish a Space",
+    "publish to a folder",
+)
 
 
 def command_of(program: str, given: Path, output: Path) -> tuple[str, list[str]]:
@@ -37,15 +49,21 @@ def command_of(program: str, given: Path, output: Path) -> tuple[str, list[str]]
     out = ["--output", str(output)]
     return {
         "train": ("train", ["--dataset", pairs, *FLAGS, "--num-epochs", "1", "--output-dir", str(output)]),
+        "train, with a tracker and pushes": ("train", [
+            "--dataset", pairs, *FLAGS, "--num-epochs", "1", "--output-dir", str(output),
+            "--report-to", "tensorboard", "--push-to-hub", "artist/trained",
+        ]),
         "prepare": ("pix2pix.prepare", [pairs, *out]),
         "prepare to the Hub": ("pix2pix.prepare", [pairs, "--push-to-hub", "artist/pairs"]),
         "translate": ("pix2pix.translate", ["--model", model, f"{pairs}/train/photos", *out]),
+        "translate from the Hub": ("pix2pix.translate", ["--model", "artist/model", f"{pairs}/train/photos", *out]),
         "evaluate": ("pix2pix.evaluate", [
             "--model", model, "--dataset", pairs, "--split", "train", "--direction", "photo2sketch", "--no-identity", *out,
         ]),
         "export": ("pix2pix.export", ["--model", model, *out]),
         "publish": ("pix2pix.publish", ["--model", model, "--repo", "artist/model"]),
         "publish a Space": ("pix2pix.publish", ["--model", model, "--space", "artist/page"]),
+        "publish to a folder": ("pix2pix.publish", ["--model", model, "--folder", str(output), "--half"]),
     }[program]  # fmt: skip
 
 
@@ -60,11 +78,11 @@ def main_of(module: str, arguments: list[str]) -> Callable[[], int]:
     return action
 
 
-def faults(program: str, ended: children.Ended, output: Path, scratch: Path) -> list[str]:
+def faults(program: str, ended: children.Ended, output: Path, scratch: Path, cache: Path) -> list[str]:
     """What is wrong with how a program ended, and with what it left."""
     from PIL import Image
 
-    from pix2pix.generator import UNetGenerator
+    from pix2pix.generator import UNetGenerator, is_as_announced
     from pix2pix.onnx_generator import OnnxGenerator
 
     found = []
@@ -87,7 +105,12 @@ def faults(program: str, ended: children.Ended, output: Path, scratch: Path) -> 
                 UNetGenerator.from_pretrained(path.parent)
     except Exception as error:
         found.append(f"'{path.relative_to(output)}' is half a file: {error}")
-    if program in ("prepare", "evaluate") and ended.status and output.exists() and any(output.iterdir()):
+    found += [
+        f"it cached half of {path.name}"
+        for path in cache.rglob("blobs/*")
+        if path.suffix != ".incomplete" and not is_as_announced(path)
+    ]
+    if program in ("prepare", "evaluate", "publish to a folder") and ended.status and output.exists() and any(output.iterdir()):
         found.append("it failed, but left results")
     if left := [path.name for path in scratch.iterdir()] if scratch.exists() else []:
         found.append(f"it left {left} in the temporary folder")
@@ -107,14 +130,17 @@ def mounted(folder: Path, kilobytes: int) -> Iterator[None]:
 
 def attempt(program: str, given: Path, place: Path, log: Path, *, room: int | None) -> tuple[children.Ended, list[str]]:
     """Run a program whose output and temporary files go to `place`, with so many bytes for each file; None: any."""
-    output, scratch = place / "output", place / "scratch"
+    output, scratch, cache = place / "output", place / "scratch", place / "cache"
     with contextlib.suppress(OSError):
         scratch.mkdir()
     module, arguments = command_of(program, given, output)
     run = main_of(module, arguments)
 
     def action() -> int:
+        import huggingface_hub.constants
+
         os.environ["HF_DATASETS_CACHE"] = str(scratch)
+        huggingface_hub.constants.HF_HUB_CACHE = str(cache)
         if scratch.is_dir():
             tempfile.tempdir = str(scratch)
         if room is not None:
@@ -123,7 +149,7 @@ def attempt(program: str, given: Path, place: Path, log: Path, *, room: int | No
 
     # The log is a file as well, so it must lie elsewhere and stay below the limit: what a program says is short.
     ended = children.run(action, log)
-    return ended, faults(program, ended, output, scratch)
+    return ended, faults(program, ended, output, scratch, cache)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -165,21 +191,23 @@ def main(argv: Sequence[str] | None = None) -> int:
                     stopped += ended.status != 0
                     failures += [f"{program}, {kind} {number}: {fault}" for fault in found]
                     shutil.rmtree(place, ignore_errors=True)
-            print(f"{program:20} {tried:4} attempts, of which {stopped:4} did not fit", flush=True)
+            print(f"{program:34} {tried:4} attempts, of which {stopped:4} did not fit", flush=True)
     for failure in failures:
         print(f"FAILED {failure}")
     return 1 if failures else 0
 
 
 def make_given(folder: Path) -> None:
-    """Pairs, and a model with random weights."""
+    """Pairs, and a model with random weights, also on the Hub."""
     from pix2pix.generator import UNetGenerator
+    from pix2pix.hub import push
 
     draw_pairs(folder / "pairs")
     for direction in ("photo2sketch", "sketch2photo"):
         UNetGenerator(base_channels=4, max_channels=16, num_downsamples=4, image_size=(50, 40)).save_pretrained(
             folder / "model" / direction
         )
+    push(folder / "model", "artist/model")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ failed, or if the training did.
 
 import argparse
 import asyncio
+import contextlib
 import csv
 import os
 import statistics
@@ -46,7 +47,7 @@ def sample(process: psutil.Process, folder: Path) -> dict[str, float]:
                 totals["memory_mb"] += member.memory_info().rss / 1e6
                 totals["handles"] += member.num_fds()
                 totals["threads"] += member.num_threads()
-        except psutil.NoSuchProcess:
+        except psutil.Error:  # it has ended, and of one that nobody has waited for yet some things cannot be read
             continue
     return {**totals, "temporary_files": sum(1 for path in folder.rglob("*") if not path.is_dir())}
 
@@ -65,7 +66,7 @@ class Sampler(threading.Thread):
             for name, (process, folder) in self.watched.items():
                 try:
                     now = sample(process, folder)
-                except psutil.NoSuchProcess:
+                except psutil.Error:
                     continue
                 if now["memory_mb"]:
                     self.rows.append({"seconds": round(time.monotonic() - began, 1), "process": name, **now})
@@ -126,6 +127,12 @@ async def visit(address: str, requests: int, users: int, until: float) -> load.R
     return record
 
 
+def end(program: subprocess.Popen) -> None:
+    """Tell a program to end, and wait until it has."""
+    program.terminate()
+    program.wait()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program; returns the exit status."""
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -146,31 +153,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         scratch = {name: Path(temporary, name) for name in ("training", "page")}
         for folder in scratch.values():
             folder.mkdir()
-        until = time.perf_counter() + 60 * args.minutes
         flags = ["--max-minutes", str(args.minutes), "--validate-every", "1", "--checkpoint-every", "1", "--log-every", "5"]
         flags += ["--report-to", "tensorboard", "--output-dir", str(args.output / "run"), *args.flags]
-        with (args.output / "training.log").open("w") as log:
+        with contextlib.ExitStack() as stack:
+            server, address = load.serve(scratch["page"], TMPDIR=str(scratch["page"]))
+            stack.callback(end, server)
+            asyncio.run(visit(address, args.users * 3, args.users, 0))  # every road once, before the sampling
+            until = time.perf_counter() + 60 * args.minutes
             training = subprocess.Popen(
-                [sys.executable, str(ROOT / "train.py"), *flags], stdout=log, stderr=log,
+                [sys.executable, str(ROOT / "train.py"), *flags], stderr=subprocess.STDOUT,
+                stdout=stack.enter_context((args.output / "training.log").open("w")),
                 env=os.environ | {"TMPDIR": str(scratch["training"])},
             )  # fmt: skip
-            os.environ["TMPDIR"] = str(scratch["page"])
-            try:
-                server, address = load.serve(scratch["page"])
-                watched = {"training": (training.pid, scratch["training"]), "page": (server.pid, scratch["page"])}
-                sampler = Sampler(watched, args.every)
-                try:
-                    asyncio.run(visit(address, args.users * 3, args.users, 0))  # every road once, before the sampling
-                    sampler.start()
-                    record = asyncio.run(visit(address, args.requests, args.users, until))
-                    status = training.wait()
-                finally:
-                    sampler.over.set()
-                    server.terminate()
-                    server.wait()
-            finally:
-                training.terminate()
-                training.wait()
+            stack.callback(end, training)
+            watched = {"training": (training.pid, scratch["training"]), "page": (server.pid, scratch["page"])}
+            sampler = Sampler(watched, args.every)
+            sampler.start()
+            stack.callback(sampler.over.set)
+            record = asyncio.run(visit(address, args.requests, args.users, until))
+            status = training.wait()
         sampler.join()
 
     with (args.output / "samples.csv").open("w", newline="") as file:
