@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from safetensors import SafetensorError
 
-    from pix2pix.data import DataError
     from pix2pix.generator import ModelError
     from pix2pix.hub import HubError
+    from pix2pix.layouts import DataError
 
     try:
         return Run(args).main()
