@@ -320,8 +320,9 @@ class Run:
         import torch
         from torch.utils.data import DataLoader
 
-        from pix2pix.data import EpochSampler, PairedImages, PairStream, StreamedImages, channels_of, hold_out, load_pairs
+        from pix2pix.data import EpochSampler, PairedImages, channels_of, hold_out, load_pairs
         from pix2pix.images import parse_image_size, upright
+        from pix2pix.streams import PairStream, StreamedImages
 
         args = self.args
         source = {
