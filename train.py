@@ -48,8 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from safetensors import SafetensorError
 
+    from pix2pix.cards import HubError
     from pix2pix.generator import ModelError
-    from pix2pix.hub import HubError
     from pix2pix.layouts import DataError
 
     try:
@@ -1058,8 +1058,8 @@ class Run:
 
     def finish(self, finished: bool) -> int:
         """Leave the run folder complete: last weights, curves, card, the final push; say what to do next."""
+        from pix2pix.cards import write_card
         from pix2pix.curves import draw_curves
-        from pix2pix.hub import write_card
 
         if not finished:
             name = signal.Signals(self.stop_signal).name

@@ -164,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.output.exists() and not (args.output.is_dir() and not any(args.output.iterdir())):
             command.error(f"--output '{args.output}' exists and is not an empty folder; choose another")
 
-    from pix2pix.hub import HubError, check_login, push_dataset
+    from pix2pix.cards import HubError
+    from pix2pix.hub import check_login, push_dataset
 
     try:
         if args.push_to_hub is not None:

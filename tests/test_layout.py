@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = [
     {"files", "directions", "limits", "models", "figures"},
-    {"arguments", "images", "checkpoints", "curves"},
+    {"arguments", "images", "checkpoints", "curves", "cards"},
     {"layers", "losses", "perception", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},
     {"onnx_generator", "streams", "hub"},
