@@ -19,7 +19,7 @@ LAYERS = [
     {"arguments", "images", "checkpoints", "curves", "cards"},
     {"layers", "losses", "perception", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},
-    {"onnx_generator", "streams", "hub"},
+    {"onnx_generator", "streams", "validation", "hub"},
     {"inference", "export"},
     {"train", "prepare", "translate", "evaluate", "static_page", "translations"},
     {"space_tree", "device"},
