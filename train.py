@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from safetensors import SafetensorError
 
-    from pix2pix.data import DataError
+    from pix2pix.cards import HubError
     from pix2pix.generator import ModelError
-    from pix2pix.hub import HubError
+    from pix2pix.layouts import DataError
 
     try:
         return Run(args).main()
@@ -223,23 +223,6 @@ def plan_epochs(
     return max(epoch + 1, epoch + math.floor(left / an_epoch))
 
 
-def floor_pictures(source, target, mean, people: Sequence[str]) -> dict[str, Any]:
-    """What knows nothing of the person would draw: (N, C', H, W) in model range, by name.
-
-    Args:
-        source: (N, C, H, W), in [-1, 1].
-        target: (N, C', H, W), in [-1, 1].
-        mean: (C', H, W), the mean training picture.
-        people: Who is on each of the N pictures.
-    """
-    from pix2pix.metrics import another_person
-
-    floors = {"mean_picture": mean.expand_as(target), "input": source}
-    if len(set(people)) > 1:
-        floors["another_person"] = another_person(target, people)
-    return floors
-
-
 class Run:
     """One training run: what the parts of the loop share."""
 
@@ -320,8 +303,10 @@ class Run:
         import torch
         from torch.utils.data import DataLoader
 
-        from pix2pix.data import EpochSampler, PairedImages, PairStream, StreamedImages, channels_of, hold_out, load_pairs
+        from pix2pix.data import EpochSampler, PairedImages, channels_of, hold_out, load_pairs
         from pix2pix.images import parse_image_size, upright
+        from pix2pix.streams import PairStream, StreamedImages
+        from pix2pix.validation import HeldOut
 
         args = self.args
         source = {
@@ -346,7 +331,6 @@ class Run:
         if args.validation_pairs > VALIDATION_PAIRS:
             self.say(f"of {args.validation_pairs} pairs held out, the first {VALIDATION_PAIRS} are scored")
             validation_pairs = validation_pairs.select(range(VALIDATION_PAIRS))
-        self.validation_people = list(validation_pairs["person_id"])
         if args.image_size is None:
             # Native pixels: no stretching and no invented detail. Larger pictures are brought down to 256 px.
             width, height = upright(pairs[0]["photo"]).size
@@ -367,9 +351,11 @@ class Run:
             self.train_images = StreamedImages(stream, **jitter, **common)
         else:
             self.train_images = PairedImages(train_pairs, **jitter, **common)
-        self.validation_images = PairedImages(validation_pairs, jitter_size=None, mirror=False, **common)
-        self.plain_images = PairedImages(
-            train_pairs.select(range(min(len(train_pairs), VALIDATION_PAIRS))), jitter_size=None, mirror=False, **common
+        some_train_pairs = train_pairs.select(range(min(len(train_pairs), VALIDATION_PAIRS)))
+        self.held_out = HeldOut(
+            PairedImages(validation_pairs, jitter_size=None, mirror=False, **common),
+            list(validation_pairs["person_id"]),
+            known=PairedImages(some_train_pairs, jitter_size=None, mirror=False, **common),
         )
         loader = DataLoader(
             self.train_images, batch_size=args.batch_size,
@@ -927,17 +913,6 @@ class Run:
         """The generator that is judged and published: the averaged one where there is one."""
         return self.averaged[direction].module if direction in self.averaged else self.generators[direction]
 
-    @functools.cached_property
-    def held_out(self) -> dict[str, tuple]:
-        """Sources and targets (N, C, H, W) of the people held out, by direction, read once."""
-        import torch
-
-        from pix2pix.directions import source_and_target
-
-        pictures = [self.validation_images[index] for index in range(len(self.validation_images))]
-        sides = {name: torch.stack([picture[name] for picture in pictures]) for name in ("photo", "sketch")}
-        return {d: tuple(sides[name] for name in source_and_target(d)) for d in self.directions}
-
     def translate(self, generator, source):
         """(N, C, H, W) -> (N, C', H, W), picture by picture, rounded to the 256 levels that are stored and looked at."""
         import torch
@@ -961,19 +936,12 @@ class Run:
 
     def floor_scores(self, direction: str) -> dict[str, dict[str, float]]:
         """The scores of what knows nothing of the person, by name."""
-        from pix2pix.directions import source_and_target
-        from pix2pix.metrics import mean_picture
-
-        count = min(len(self.train_images), VALIDATION_PAIRS)
-        _, name = source_and_target(direction)
-        mean = mean_picture(self.plain_images[index][name] for index in range(count))
-        source, target = self.held_out[direction]
-        pictures = floor_pictures(source, target, mean, self.validation_people)
-        return {floor: self.scores(fake, target) for floor, fake in pictures.items()}
+        _, target = self.held_out.pictures(direction)
+        return {floor: self.scores(fake, target) for floor, fake in self.held_out.floors(direction).items()}
 
     def floors(self) -> None:
         """Record what no translation at all would score on the people held out."""
-        if not self.is_main or not len(self.validation_images) or any(line["kind"] == "floors" for line in self.metrics()):
+        if not self.is_main or not len(self.held_out) or any(line["kind"] == "floors" for line in self.metrics()):
             return
         for direction in self.directions:
             floors = self.floor_scores(direction)
@@ -987,15 +955,15 @@ class Run:
         from pix2pix.images import save_png
 
         if self.is_main:
-            rows = []
+            fakes = {}
             for direction in self.directions:
                 generator = self.product(direction)
-                if not len(self.validation_images):
+                if not len(self.held_out):
                     if is_candidate:  # nobody is held out: the last weights are the best that is known
                         generator.save_pretrained(self.folder / direction)
                         self.best[direction] = {"epoch": epoch, "score": None}
                     continue
-                source, target = self.held_out[direction]
+                source, target = self.held_out.pictures(direction)
                 fake = self.translate(generator, source)
                 scores = self.scores(fake, target)
                 # Higher is better: structure kept (FSIM) minus how unlike a real one it looks. Either alone is fooled.
@@ -1009,25 +977,13 @@ class Run:
                 self.record({**line, **scores, "score": score, "best": is_best})
                 shown = ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
                 self.say(f"epoch {epoch} {direction}: {shown}" + (" (best)" if is_best else ""))
-                rows.append((direction, source, fake, target))
-            if rows and is_candidate:
-                picture = self.grid(rows)
+                fakes[direction] = fake
+            if fakes and is_candidate:
+                picture = self.held_out.grid(fakes)
                 save_png(picture, self.folder / "grids" / f"epoch_{epoch:04d}.png")
                 save_png(picture, self.folder / "grid.png")
                 self.track(picture)
         self.accelerator.wait_for_everyone()
-
-    def grid(self, rows: list[tuple]):
-        """Source, fake and target of every direction side by side, up to six people below each other."""
-        from pix2pix.directions import source_and_target
-        from pix2pix.images import grid, to_image
-
-        titles, columns = [], []
-        for direction, *tensors in rows:
-            source, target = source_and_target(direction)
-            titles += [source, f"{target}, translated", f"{target}, real"]
-            columns += [[to_image(image) for image in tensor[:6]] for tensor in tensors]
-        return grid(list(zip(*columns, strict=True)), titles=titles)
 
     def track(self, picture) -> None:
         """Show a picture in the trackers that take pictures."""
@@ -1043,13 +999,13 @@ class Run:
         from pix2pix.generator import UNetGenerator
 
         args = self.args
-        if not len(self.validation_images):
+        if not len(self.held_out):
             raise RunError("--eval-only needs people held out; give --validation-fraction above 0")
         for direction in self.directions:
             generator = UNetGenerator.from_pretrained(
                 args.init_from or self.folder, subfolder=direction, revision=args.init_revision
             ).to(self.accelerator.device)
-            source, target = self.held_out[direction]
+            source, target = self.held_out.pictures(direction)
             rows = {"translated": self.scores(self.translate(generator, source), target), **self.floor_scores(direction)}
             self.say(f"{direction}, {len(target)} pairs held out")
             for name, scores in rows.items():
@@ -1060,8 +1016,8 @@ class Run:
 
     def finish(self, finished: bool) -> int:
         """Leave the run folder complete: last weights, curves, card, the final push; say what to do next."""
+        from pix2pix.cards import write_card
         from pix2pix.curves import draw_curves
-        from pix2pix.hub import write_card
 
         if not finished:
             name = signal.Signals(self.stop_signal).name

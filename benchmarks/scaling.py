@@ -96,7 +96,7 @@ def write_streamed(folder: Path, pairs: int) -> None:
     from PIL import Image
     from pyarrow import parquet
 
-    from pix2pix.data import FEATURES
+    from pix2pix.layouts import FEATURES
 
     numbers = np.random.default_rng(0)
     pictures = []

@@ -253,7 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
-    from pix2pix.data import DataError
+    from pix2pix.layouts import DataError
     from pix2pix.perception import PerceptualNetwork
 
     directions = DIRECTIONS if args.direction == "both" else (args.direction,)

@@ -409,8 +409,8 @@ def _mean_target(load: Callable[..., "Dataset"], pairs: "Dataset", column: str, 
     """The mean picture of the training targets, if there is a training split, else of the targets themselves."""
     from PIL.Image import Resampling
 
-    from pix2pix.data import DataError
     from pix2pix.images import to_image, to_tensor, upright
+    from pix2pix.layouts import DataError
     from pix2pix.metrics import mean_picture
 
     try:

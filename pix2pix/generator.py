@@ -276,7 +276,7 @@ class UNetGenerator(
     ) -> None:
         """Write `config.json` and `model.safetensors` into a folder, each whole or not at all.
 
-        Unlike the mixin's, it writes no card: one card describes both directions, and `pix2pix.hub` writes that one.
+        Unlike the mixin's, it writes no card: one card describes both directions, and `pix2pix.cards` writes that one.
 
         Args:
             save_directory: The folder; made when missing.

@@ -28,7 +28,8 @@ from pix2pix.files import require_writable, whole_folder
 if TYPE_CHECKING:
     import pyarrow
 
-    from pix2pix.data import Examined, Split
+    from pix2pix.data import Examined
+    from pix2pix.layouts import Split
 
 SHARD_BYTES = 500_000_000
 """Parquet files are divided when a split holds more bytes of pictures than this."""
@@ -163,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.output.exists() and not (args.output.is_dir() and not any(args.output.iterdir())):
             command.error(f"--output '{args.output}' exists and is not an empty folder; choose another")
 
-    from pix2pix.hub import HubError, check_login, push_dataset
+    from pix2pix.cards import HubError
+    from pix2pix.hub import check_login, push_dataset
 
     try:
         if args.push_to_hub is not None:
@@ -224,17 +226,17 @@ def examine_all(
     Raises:
         DataError: If there is no data set in `root` at all.
     """
-    from pix2pix import data
+    from pix2pix import data, layouts
 
     splits, seen, faults = {}, {}, []
     if layout == "cuhk" or (layout == "auto" and holds_archives(root)):
         splits, faults = read_archives(root)
     else:
-        readers = data.find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
+        readers = layouts.find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
         for name, read in readers.items():
             try:
                 splits[name] = read()
-            except data.DataError as error:
+            except layouts.DataError as error:
                 faults.append(str(error))
     splits = dict(sorted(splits.items(), key=lambda item: (item[0] != "train", item[0])))
     pictures: list[Examined] = []
@@ -271,7 +273,7 @@ def read_archives(root: Path) -> "tuple[dict[str, Split], list[str]]":
     Returns:
         The splits, and what is wrong with the archives themselves.
     """
-    from pix2pix import data
+    from pix2pix import layouts
 
     found: dict[str, dict[str, list]] = defaultdict(lambda: {"photo": [], "sketch": []})
     faults, room = [], MAX_ARCHIVE_BYTES
@@ -279,7 +281,7 @@ def read_archives(root: Path) -> "tuple[dict[str, Split], list[str]]":
         place = file.relative_to(root)
         if any(part.startswith((".", "__MACOSX")) for part in place.parts) or not file.is_file():
             continue
-        if data.is_picture_name(file.name) and (role := _role(place.parent.as_posix())):
+        if layouts.is_picture_name(file.name) and (role := _role(place.parent.as_posix())):
             found[role[0]][role[1]].append((place.as_posix(), {"path": str(file), "bytes": None}))
         if file.suffix.lower() != ".zip" or file.with_suffix("").is_dir():
             continue
@@ -288,7 +290,7 @@ def read_archives(root: Path) -> "tuple[dict[str, Split], list[str]]":
                 for member in archive.infolist():
                     label = PurePosixPath(place.as_posix(), member.filename.lstrip("/"))
                     role = _role(label.parent.as_posix())
-                    if not role or "__MACOSX" in label.parts or not data.is_picture_name(label.name):
+                    if not role or "__MACOSX" in label.parts or not layouts.is_picture_name(label.name):
                         continue
                     room -= member.file_size
                     if room < 0:
@@ -298,21 +300,21 @@ def read_archives(root: Path) -> "tuple[dict[str, Split], list[str]]":
                     try:
                         content = archive.read(member)
                     except Exception as error:  # a damaged or locked member: zlib's, zipfile's and Python's own errors
-                        faults.append(f"'{label}' is damaged in the archive ({data.one_line(error)}); download it again")
+                        faults.append(f"'{label}' is damaged in the archive ({layouts.one_line(error)}); download it again")
                     else:
                         found[role[0]][role[1]].append((str(label), {"path": str(label), "bytes": content}))
         except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
             # The last is what zipfile raises for a compression, or a version of the format, that it does not know.
-            faults.append(f"'{place}' is truncated or no zip file ({data.one_line(error)}); download it again")
+            faults.append(f"'{place}' is truncated or no zip file ({layouts.one_line(error)}); download it again")
     if not found and not faults:
-        raise data.DataError(f"no CUHK archives in '{root}'; their names say training or testing, photos or sketches")
+        raise layouts.DataError(f"no CUHK archives in '{root}'; their names say training or testing, photos or sketches")
     splits = {}
     for split, sides in found.items():
         missing = [side for side, pictures in sides.items() if not pictures]
         if missing:
             faults.append(f"no archive or folder says {split} and {missing[0]} in its name; add it to '{root}'")
         else:
-            splits[split] = data.match_pairs(sides["photo"], sides["sketch"], split=split)
+            splits[split] = layouts.match_pairs(sides["photo"], sides["sketch"], split=split)
     return splits, faults
 
 
@@ -329,7 +331,7 @@ def write_dataset(survey: Survey, folder: Path, *, dataset: str, license: str | 
     import pyarrow.parquet
     from datasets.table import embed_table_storage
 
-    from pix2pix.data import FEATURES
+    from pix2pix.layouts import FEATURES
 
     (folder / "data").mkdir()
     sizes = {}

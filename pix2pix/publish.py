@@ -72,8 +72,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from safetensors import SafetensorError
 
+    from pix2pix.cards import HubError
     from pix2pix.generator import ModelError
-    from pix2pix.hub import HubError, hand_over
+    from pix2pix.hub import hand_over
     from pix2pix.space_tree import SpaceError
     from pix2pix.static_page import StaticPageError
 
@@ -99,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _publish_model(args: argparse.Namespace) -> "CommitInfo":
+    from pix2pix.cards import directions_in, write_card
     from pix2pix.generator import UNetGenerator
-    from pix2pix.hub import directions_in, push, write_card
+    from pix2pix.hub import push
 
     for direction in directions_in(args.model):
         UNetGenerator.from_pretrained(args.model, subfolder=direction)

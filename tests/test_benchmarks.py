@@ -381,7 +381,7 @@ def test_scaling_measures_each_axis_and_draws_it(tmp_path, capsys):
 def test_memory_does_not_grow_with_a_stream(tmp_path):
     """Fifty times the pairs take no more than a fraction of what their pictures do."""
     code = (
-        "import sys; from benchmarks.timing import peak_memory; from pix2pix.data import PairStream\n"
+        "import sys; from benchmarks.timing import peak_memory; from pix2pix.streams import PairStream\n"
         "stream = PairStream(sys.argv[1], fraction=0.1)\n"
         "count = sum(1 for _ in stream.rows(seed=0, epoch=0, buffer_size=100))\n"
         "print(count + stream.held_count, peak_memory())"

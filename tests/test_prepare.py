@@ -12,8 +12,8 @@ import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
 
-from pix2pix import data, prepare
 from pix2pix import hub as pix2pix_hub
+from pix2pix import layouts, prepare
 from pix2pix.data import load_pairs
 from pix2pix.prepare import main
 
@@ -99,7 +99,7 @@ def test_what_was_built_loads_with_datasets_and_with_load_pairs(tmp_path, capsys
     assert run(capsys, root, "--output", output, "--license", "cc-by-4.0", "--source", "Drawn here.") == (0, [])
     loaded = datasets.load_dataset(str(output))
     assert {split: len(pairs) for split, pairs in loaded.items()} == {"train": 3, "test": 2}
-    assert loaded["train"].features == data.FEATURES
+    assert loaded["train"].features == layouts.FEATURES
     for split in ("train", "test"):
         assert stored(loaded[split]) == stored(load_pairs(root, split=split)) == stored(load_pairs(output, split=split))
     assert sorted(path.relative_to(output).as_posix() for path in output.rglob("*") if path.is_file()) == [
@@ -389,7 +389,7 @@ def test_push_and_load_by_id_and_revision(hub, tmp_path, capsys):
     for split in ("train", "test"):
         assert stored(load_pairs("artist/faces", split=split)) == stored(load_pairs(root, split=split))
     loaded = datasets.load_dataset("artist/faces", split="train")
-    assert loaded.features == data.FEATURES
+    assert loaded.features == layouts.FEATURES
     card = DatasetCard.load("artist/faces")
     assert card.data.license == "mit"
     assert card.data.to_dict()["configs"][0]["data_files"][0] == {"split": "train", "path": "data/train-*"}

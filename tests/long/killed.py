@@ -196,7 +196,7 @@ def import_everything() -> None:
     import piq  # noqa: F401
 
     import train  # noqa: F401
-    from pix2pix import curves, data, discriminator, generator, hub, losses, metrics, perception  # noqa: F401
+    from pix2pix import curves, discriminator, generator, hub, losses, metrics, perception, streams  # noqa: F401
 
 
 def main(argv: Sequence[str] | None = None) -> int:
