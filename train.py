@@ -295,6 +295,7 @@ class Run:
             from tqdm import tqdm
 
             tqdm.write(text)
+            sys.stdout.flush()  # a log that is followed, or a program that waits for a line, has it at once
 
     # -- set-up -----------------------------------------------------------------------------------------------------
 
@@ -685,15 +686,17 @@ class Run:
                         return self.leave(epoch, batch, steps, finished=False)
             epoch, batch = epoch + 1, 0
             is_last = epoch == args.planned_epochs
+            paused = time.monotonic()
             if epoch % args.validate_every == 0 or epoch % args.checkpoint_every == 0 or is_last:
                 self.read_losses(epoch)  # before anything is kept: a loss that is no number ends the run
-                self.timer = None  # what follows is no part of a step
             if epoch % args.validate_every == 0 or is_last:
                 self.validate(epoch)
             if epoch % args.checkpoint_every == 0 or is_last:
                 self.save(epoch, 0)
                 if self.pusher and self.best and not is_last:
                     self.pusher.start(f"Epoch {epoch} of {args.planned_epochs}")
+            if self.timer is not None:  # what came between the epochs is no part of a step
+                self.timer = (self.timer[0], self.timer[1] + time.monotonic() - paused)
         self.progress.close()
         self.epoch = epoch
         return True

@@ -5,6 +5,7 @@ Training state, logs, the last epoch's weights and `arguments.json` (it names fo
 card says what matters of them.
 """
 
+import contextlib
 import logging
 import re
 import shlex
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -417,7 +419,8 @@ def _wait_before_retry(error: BaseException, attempt: int) -> float | None:
     wait = FIRST_WAIT * 2**attempt
     if isinstance(error, HfHubHTTPError):
         asked = error.response.headers.get("Retry-After", "").strip()
-        wait = float(asked) if asked.isdigit() else wait
+        with contextlib.suppress(ValueError):  # seconds, or the date of the next try, or nothing that can be read
+            wait = float(asked) if asked.isdigit() else max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
     return min(wait, MAX_WAIT)
 
 
@@ -445,6 +448,8 @@ def _explained(error: BaseException, api: HfApi, repo_id: str) -> str:
         return f"the Hub refused {repo_id} ({status}: {said or 'no reason given'}); mend that, then try again"
     if _is_connection_fault(error):
         return f"the Hub at {api.endpoint} cannot be reached ({type(error).__name__}); check the connection"
+    if isinstance(error, UnicodeError):
+        return f"the token holds characters that no token has; {_LOG_IN}"
     return _without_token(f"the upload to {repo_id} failed ({type(error).__name__}: {error})".replace("\n", " "), api)
 
 

@@ -120,7 +120,15 @@ def test_a_refusal_is_not_retried(hub, tmp_path):
 
 @pytest.mark.parametrize(
     ("headers", "attempt", "wait"),
-    [({}, 0, 1), ({}, 3, 8), ({}, 30, 120), ({"Retry-After": "7"}, 0, 7), ({"Retry-After": "86400"}, 0, 120)],
+    [
+        ({}, 0, 1),
+        ({}, 3, 8),
+        ({}, 30, 120),
+        ({"Retry-After": "7"}, 0, 7),
+        ({"Retry-After": "86400"}, 0, 120),
+        ({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, 3, 0),
+        ({"Retry-After": "soon"}, 0, 1),
+    ],
 )
 def test_the_wait_grows_or_is_the_one_asked_for_within_bounds(hub, headers, attempt, wait):
     hub.fail_next(1, 429, headers=headers)

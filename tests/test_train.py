@@ -358,6 +358,14 @@ def test_the_minutes_plan_the_epochs_once(start, tmp_path, monkeypatch):
     assert arguments.read_arguments(tmp_path / "run")["planned_epochs"] == planned
 
 
+def test_epochs_are_planned_although_a_validation_follows_every_few_steps(start, tmp_path, monkeypatch):
+    monkeypatch.setattr(train, "STARTED", time.monotonic())
+    words = ["--max-pairs", "4", "--batch-size", "4", "--max-minutes", "0.01", "--num-epochs", "40", "--validate-every", "1"]
+    assert start("run", *words, "--checkpoint-every", "1", "--direction", "photo2sketch") == 0
+    # The first steps warm up, as many are timed: then the budget is found to be spent.
+    assert arguments.read_arguments(tmp_path / "run")["planned_epochs"] < 2 * train.TIMED_STEPS + 2
+
+
 def test_the_plan_is_arithmetic():
     seconds = {"step_time": 0.5, "steps": 20, "validation": 4.0, "validate_every": 2, "checkpoint": 1.0, "checkpoint_every": 1}
     # An epoch takes 20 x 0.5 + 4 / 2 + 1 = 13 s; of 300 s, 30 are spent and 4 + 1 + 5 belong to the end.
