@@ -227,28 +227,22 @@ class Run:
     """One training run: what the parts of the loop share."""
 
     def __init__(self, args: Namespace) -> None:
-        import torch
         from accelerate import Accelerator
         from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
+
+        from pix2pix import devices
 
         self.args = args
         self.folder = Path(args.output_dir)
         processes = int(os.environ.get("WORLD_SIZE", "1"))
         here = int(os.environ.get("LOCAL_WORLD_SIZE", processes))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        # `accelerate launch` sets one thread a process on a machine without a GPU, which would leave the other cores idle.
-        torch.set_num_threads(args.num_threads or max(1, cores // here))
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-        torch.backends.cudnn.benchmark = True
-        # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step manifold.
-        # Only threads that are made after this obey: in a process that has computed before, a run may differ in its last bits.
-        torch.set_flush_denormal(True)
+        devices.set_up(num_threads=args.num_threads, processes=here)
         self.accelerator = Accelerator(
             # Without this accelerate takes the processes of torchrun on a machine without a GPU for strangers.
-            cpu=processes > 1 and not torch.cuda.is_available(),
+            cpu=processes > 1 and not devices.has_gpu(),
             mixed_precision=self.precision(),
             gradient_accumulation_steps=args.gradient_accumulation_steps,
-            dataloader_config=DataLoaderConfiguration(non_blocking=torch.cuda.is_available()),
+            dataloader_config=DataLoaderConfiguration(non_blocking=devices.has_gpu()),
             log_with=self.tracker(),
             project_dir=str(self.folder / "logs"),
         )
@@ -267,16 +261,14 @@ class Run:
 
     def precision(self) -> str:
         """The `mixed_precision` of accelerate that `--mixed-precision auto` stands for here."""
-        import torch
+        from pix2pix.devices import best_precision
 
         if self.args.mixed_precision != "auto":
             return self.args.mixed_precision
         launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")  # `accelerate launch --mixed_precision`
         if launched in ("bf16", "fp16"):
             return launched
-        if torch.cuda.is_available():
-            return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-        return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+        return best_precision()
 
     def tracker(self) -> str | None:
         """The tracker asked for, or None, with a warning, if its package is not installed: that must not stop a run."""
@@ -301,10 +293,10 @@ class Run:
 
     def load_data(self) -> None:
         """Pairs, the people held out, and a loader whose order and jitter are pure functions of (seed, epoch, index)."""
-        import torch
         from torch.utils.data import DataLoader
 
         from pix2pix.data import EpochSampler, PairedImages, channels_of, hold_out, load_pairs
+        from pix2pix.devices import has_gpu
         from pix2pix.images import parse_image_size, upright
         from pix2pix.streams import PairStream, StreamedImages
         from pix2pix.validation import HeldOut
@@ -361,7 +353,7 @@ class Run:
         loader = DataLoader(
             self.train_images, batch_size=args.batch_size,
             sampler=None if stream else EpochSampler(len(self.train_images), seed=args.seed), num_workers=args.num_workers,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=has_gpu(),
         )  # fmt: skip
         self.loader = self.accelerator.prepare_data_loader(loader)
 
@@ -714,16 +706,16 @@ class Run:
 
     def plan(self, epoch: int, batch: int, steps: int) -> None:
         """Fix the number of epochs once, from the time that the first steps took; all processes agree on it."""
-        import torch
         from accelerate.utils import broadcast_object_list
+
+        from pix2pix.devices import wait_for_device
 
         self.timed += 1
         if self.timed >= TIMED_STEPS and self.timer is None:  # the first steps only warm up
             self.timer = (self.timed, time.monotonic())
         if self.timer is None or self.timed < self.timer[0] + TIMED_STEPS:
             return
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait_for_device()
         step_time = (time.monotonic() - self.timer[1]) / (self.timed - self.timer[0])
         args = self.args
         planned = plan_epochs(

@@ -148,10 +148,9 @@ class Trainer:
         return int(accelerator.gather(held).sum().item())
 
     def _finish_steps(self) -> None:
-        import torch
+        from pix2pix.devices import wait_for_device
 
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
+        wait_for_device()
 
 
 def parser() -> argparse.ArgumentParser:

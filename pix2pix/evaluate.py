@@ -301,9 +301,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.error(str(error))
 
     from pix2pix.data import load_pairs
+    from pix2pix.devices import default_device
     from pix2pix.files import require_writable, whole_folder
     from pix2pix.images import ImageError, grid, open_image, save_png, upright
-    from pix2pix.inference import Translator, default_device
+    from pix2pix.inference import Translator
     from pix2pix.perception import PerceptualNetwork
 
     load = functools.partial(

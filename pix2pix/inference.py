@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from pix2pix.devices import best_layout, default_device
 from pix2pix.directions import Direction, source_and_target
 from pix2pix.generator import WEIGHTS_NAME, ModelError, UNetGenerator
 from pix2pix.images import ImageError, fit, to_image, to_tensor, unfit, upright
@@ -25,13 +26,6 @@ MAX_STRENGTH = 2.0
 _one_variation = threading.Lock()
 
 Runtime = Literal["torch", "onnx"]
-
-
-def default_device() -> torch.device:
-    """The fastest device at hand: CUDA, else Apple's MPS, else the CPU."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 class Translator:
@@ -61,9 +55,7 @@ class Translator:
         if isinstance(generator, OnnxGenerator):
             device = "cpu"
         self.device = torch.device(device) if device is not None else default_device()
-        # The layout that train.py computes in: convolutions of oneDNN and cuDNN need not rearrange their input in it.
-        is_helped = isinstance(generator, UNetGenerator) and self.device.type in ("cpu", "cuda")
-        self._layout = torch.channels_last if is_helped else torch.contiguous_format
+        self._layout = best_layout(self.device) if isinstance(generator, UNetGenerator) else torch.contiguous_format
         self.generator = generator.to(self.device, memory_format=self._layout).eval()
 
     @classmethod

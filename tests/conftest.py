@@ -48,7 +48,8 @@ def _process_as_it_was() -> Iterator[None]:
     levels = {name: logging.getLogger(name).level for name in ("", "pix2pix", "huggingface_hub", "datasets", "accelerate")}
     threads = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
     yield
-    os.environ.clear()
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
     os.environ.update(environment)
     os.chdir(folder)
     tempfile.tempdir = scratch

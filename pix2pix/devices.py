@@ -1,0 +1,52 @@
+"""What differs from one processor or graphics card to another: what is there, how it is set up, how exact it computes."""
+
+import os
+
+import torch
+
+
+def has_gpu() -> bool:
+    """Whether there is a CUDA device: then batches are pinned, copied beside the computation, and steps end later than said."""
+    return torch.cuda.is_available()
+
+
+def default_device() -> torch.device:
+    """The fastest device at hand: CUDA, else Apple's MPS, else the CPU."""
+    if has_gpu():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def best_layout(device: torch.device) -> torch.memory_format:
+    """The memory layout that convolutions of oneDNN and cuDNN need not rearrange their input in."""
+    return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format
+
+
+def best_precision() -> str:
+    """The `mixed_precision` of accelerate for training here: "bf16" where it is native, else "no"."""
+    if has_gpu():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+
+
+def set_up(*, num_threads: int | None = None, processes: int = 1) -> None:
+    """Make the process ready to train: threads, TF32, the search for fast convolutions, no denormals.
+
+    Args:
+        num_threads: Processor threads; by default the cores that `processes` leave to each.
+        processes: How many share this machine.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    # `accelerate launch` sets one thread a process on a machine without a GPU, which would leave the other cores idle.
+    torch.set_num_threads(num_threads or max(1, cores // processes))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.benchmark = True
+    # Activations near zero make gradients below the smallest normal float; computed exactly, they slow a step manifold.
+    # Only threads that are made after this obey: in a process that has computed before, a run may differ in its last bits.
+    torch.set_flush_denormal(True)
+
+
+def wait_for_device() -> None:
+    """Wait until everything that was asked of the device is done, so that a clock may be read."""
+    if has_gpu():
+        torch.cuda.synchronize()
