@@ -342,7 +342,7 @@ def translation_tab(direction: str, model: gr.Dropdown) -> gr.Button:
             result = gr.HTML(waiting, js_on_load=COMPARE_JS, elem_id=f"{direction}-compare", padding=False)
             note = gr.Markdown("", elem_classes="quiet", elem_id=f"{direction}-note")
             face = gr.Radio([], label="Which face?", visible=False, elem_id=f"{direction}-face")
-            with gr.Row():
+            with gr.Row(elem_classes="actions"):
                 download = gr.DownloadButton(
                     f"Download the {target}", visible=False, size="md", elem_id=f"{direction}-download"
                 )

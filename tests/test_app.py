@@ -112,7 +112,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_model(tmp_path_factory.mktemp("other"), 2)
     card = "---\nlicense: other\n---\n# A model\n\nIt draws.\n\n## How to use\n\nType this.\n\n## Scores\n\nMAE 12 ![](g.png)\n"
-    (folder / "README.md").write_text(card, encoding="utf-8")
+    titles = "\n| | MAE (0 to 255) | PSNR (dB) | SSIM | FSIM | perceptual distance |\n|---|---|---|---|---|---|\n"
+    scores = f"{titles}| floor: the mean training picture | 27.5 | 15.9 | .452 | .644 | .639 |\n"
+    (folder / "README.md").write_text(card + scores, encoding="utf-8")
     return folder
 
 
@@ -489,6 +491,11 @@ def test_another_model_can_be_chosen_and_read_about(page, address, other_model, 
     assert card.locator("img").count() == 0
     expect(page.get_by_text("Do not use it to identify anybody")).to_be_visible()
     screenshot(page, "about")
+    page.set_viewport_size({"width": 360, "height": 740})
+    heights = [cell.bounding_box()["height"] for cell in card.locator("td").all()]
+    assert max(heights) < 60, "on a phone no number is broken into several lines"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    screenshot(page, "phone-about")
 
 
 # --- any window, any hand, any light
@@ -508,6 +515,9 @@ def test_every_tab_fits_a_phone_and_asks_no_other_server(browser, address):
             if tab == "Sketch to photo":
                 page.get_by_role("button", name="Example").click()
                 expect(page.get_by_alt_text("The photo made from your drawing")).to_be_visible()
+                paper, shown = (page.locator(f"#pad {part}").bounding_box() for part in ("canvas", ".pad-photo"))
+                assert shown["y"] + shown["height"] <= paper["y"]  # both are in sight while one draws
+                assert paper["y"] + paper["height"] - shown["y"] <= 740
             if tab in ("Round trip", "Variations"):
                 field = "trip" if tab == "Round trip" else "vary"
                 page.locator(f"#{field}-examples button").first.click()
