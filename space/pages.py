@@ -299,20 +299,40 @@ def upload(label: str, *, elem_id: str | None) -> gr.Image:
     return picture
 
 
-def examples(domain: str, picture: gr.Image, *, elem_id: str) -> None:
-    """Offer the pictures of "photo" or "sketch" that come with the page, as buttons that say what they show."""
+@functools.cache
+def thumbnails_of(domain: str) -> str:
+    """The pictures of "photo" or "sketch" that come with the page, as buttons that say what they show."""
     pictures = []
     for name, words in EXAMPLES[domain].items():
         with Image.open(HERE / "examples" / name) as image:
             pictures.append(Thumbnail(image.copy(), words, name))
-    strip = gr.HTML(thumbnails("Or try one of these", pictures), js_on_load=THUMBNAILS_JS, elem_id=elem_id, padding=False)
+    return thumbnails("Or try one of these", pictures)
+
+
+def examples(domain: str, picture: gr.Image, *, elem_id: str) -> gr.HTML:
+    """Offer the pictures of "photo" or "sketch" that come with the page."""
+    strip = gr.HTML(thumbnails_of(domain), js_on_load=THUMBNAILS_JS, elem_id=elem_id, padding=False)
 
     def pick(event: gr.EventData) -> str:
-        if event.name not in EXAMPLES[domain]:
+        if not any(event.name in names for names in EXAMPLES.values()):
             raise gr.Error("There is no such example.", print_exception=False)
         return str(HERE / "examples" / event.name)
 
     strip.select(pick, None, picture, queue=False, api_visibility="private", show_progress="hidden")
+    return strip
+
+
+def start_column(name: str) -> tuple[gr.Radio, gr.Image, gr.Checkbox]:
+    """Lay out what a round trip or a variation starts from: a photo or a sketch, with examples of whichever it is."""
+    with gr.Column(scale=2):
+        start = gr.Radio(
+            [("A photo", "photo"), ("A sketch", "sketch")], value="photo", label="Start from", elem_id=f"{name}-start"
+        )
+        picture = upload("Your picture", elem_id=f"{name}-picture")
+        align = gr.Checkbox(True, label="Find and align the face", elem_id=f"{name}-align")
+        strip = examples("photo", picture, elem_id=f"{name}-examples")
+    start.input(thumbnails_of, start, strip, queue=False, api_visibility="private", show_progress="hidden")
+    return start, picture, align
 
 
 def translation_tab(direction: str, model: gr.Dropdown) -> gr.Button:
@@ -431,13 +451,7 @@ def round_trip_tab(model: gr.Dropdown) -> None:
     """Lay out the way there and back."""
     waiting = empty("Choose a picture: you see its translation, the translation of that, and what was lost on the way.")
     with gr.Row(equal_height=False):
-        with gr.Column(scale=2):
-            start = gr.Radio(
-                [("A photo", "photo"), ("A sketch", "sketch")], value="photo", label="Start from", elem_id="trip-start"
-            )
-            picture = upload("Your picture", elem_id="trip-picture")
-            align = gr.Checkbox(True, label="Find and align the face", elem_id="trip-align")
-            examples("photo", picture, elem_id="trip-examples")
+        start, picture, align = start_column("trip")
         with gr.Column(scale=3):
             result = gr.HTML(waiting, elem_id="trip-result", padding=False)
             note = gr.Markdown("", elem_classes="quiet", elem_id="trip-note")
@@ -473,13 +487,7 @@ def variations_tab(model: gr.Dropdown) -> None:
     """Lay out several translations of one picture."""
     waiting = empty("Choose a picture: variants of its translation appear here.")
     with gr.Row(equal_height=False):
-        with gr.Column(scale=2):
-            start = gr.Radio(
-                [("A photo", "photo"), ("A sketch", "sketch")], value="photo", label="Start from", elem_id="vary-start"
-            )
-            picture = upload("Your picture", elem_id="vary-picture")
-            align = gr.Checkbox(True, label="Find and align the face", elem_id="vary-align")
-            examples("photo", picture, elem_id="vary-examples")
+        start, picture, align = start_column("vary")
         with gr.Column(scale=3):
             with gr.Row():
                 seed = gr.Number(

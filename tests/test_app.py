@@ -428,6 +428,9 @@ def test_the_round_trip_shows_both_translations_and_what_was_lost(page, address,
 
     page.get_by_role("radio", name="A sketch").check()
     expect(page.locator("#trip-result")).to_contain_text("Sketch again")
+    expect(page.locator("#trip-examples img").first).to_have_attribute("alt", "Sketch of a drawn person with curls")
+    page.locator("#trip-examples button").nth(2).click()
+    expect(page.locator("#trip-picture img")).to_have_attribute("src", re.compile("drawn-35-sketch.png"))
     page.locator("#trip-align input").uncheck()
     choose(page, "trip", sketch)
     start = open_image(sketch)
