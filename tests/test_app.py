@@ -24,6 +24,7 @@ import pages
 import pytest
 import torch
 from browser import ARGUMENTS, chromium_path
+from figures import address as address_of
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from gradio_client.utils import Status
@@ -136,12 +137,18 @@ def client(address: str) -> Client:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chromium() -> str:
+    """The path of the browser's program."""
     path = chromium_path()
     assert path, "there is no Chromium; run: python tests/browser.py"
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Browser]:
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(ARGUMENTS))
         yield browser
         browser.close()
 
@@ -302,6 +309,51 @@ def test_of_several_faces_the_largest_is_taken_or_the_chosen_one(page, address, 
     expect(note).to_have_text("2 faces were found; this is the first from the left.")
     assert_same(downloaded(page, page.locator("#photo2sketch-download")), translator(faces.align(scene, found[1]).portrait))
     screenshot(page, "two-faces")
+
+
+def test_a_picture_of_the_camera_becomes_a_sketch(browser, chromium, address, model, tmp_path):
+    """Chromium's own camera shows a file: the portrait before a wall."""
+    scene = Image.new("RGB", (640, 480), (120, 130, 140))
+    scene.paste(Image.fromarray(data.astronaut()).crop((60, 0, 360, 375)), (100, 60))
+    scene.save(tmp_path / "frame.jpg", quality=95)
+    (tmp_path / "camera.mjpeg").write_bytes(2 * (tmp_path / "frame.jpg").read_bytes())
+    camera = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+    film = f"--use-file-for-fake-video-capture={tmp_path / 'camera.mjpeg'}"
+    filming = browser.browser_type.launch(executable_path=chromium, args=[*ARGUMENTS, *camera, film])
+    with filming, opened(filming, width=1100, height=950) as page:
+        page.goto(address)
+        field = page.locator("#photo2sketch-picture")
+        field.get_by_label("Capture from camera").click()
+        field.get_by_text("Click to Access Webcam").click()
+        page.wait_for_function("document.querySelector('#photo2sketch-picture video')?.videoWidth > 0")
+        field.get_by_label("capture photo").click()
+        view = page.locator("#photo2sketch-compare .compare")
+        view.wait_for()
+        taken = picture_of(view.get_by_alt_text("Your photo", exact=True))
+        screenshot(page, "camera")
+        sketched = downloaded(page, page.locator("#photo2sketch-download"))
+    assert_same(sketched, Translator.from_pretrained(model, "photo2sketch", "cpu")(taken))
+    portrait = np.asarray(faces.align_largest(scene).portrait, dtype=int)
+    found = np.asarray(taken, dtype=int)
+    assert np.abs(found - portrait).mean() < 15 < np.abs(found[:, ::-1] - portrait).mean(), "it is that face, not mirrored"
+
+
+def test_a_picture_of_the_clipboard_becomes_a_sketch(browser, address, model):
+    picture = draw_pair(5).photo
+    with opened(browser, width=1100, height=950, permissions=["clipboard-read", "clipboard-write"]) as page:
+        page.goto(address)
+        page.evaluate(
+            """async source => {
+              const blob = await (await fetch(source)).blob();
+              await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+            }""",
+            address_of(picture),
+        )
+        page.locator("#photo2sketch-align input").uncheck()
+        page.locator("#photo2sketch-picture").get_by_label("Paste from clipboard").click()
+        page.locator("#photo2sketch-compare .compare").wait_for()
+        sketched = downloaded(page, page.locator("#photo2sketch-download"))
+    assert_same(sketched, Translator.from_pretrained(model, "photo2sketch", "cpu")(picture))
 
 
 # --- sketch to photo
