@@ -846,9 +846,39 @@ def test_nothing_of_a_picture_is_logged_and_a_drawing_leaves_no_file(page, clien
     assert {path.name for path in served.iterdir()} == {"cache", "output.txt"}
 
 
-def test_uploads_and_results_are_deleted_and_nothing_is_recorded(client):
+IN_A_HURRY = f"""
+import sys
+sys.path.insert(0, {str(SPACE)!r})
+import app, pages
+pages.SECONDS_BETWEEN_SWEEPS, pages.SECONDS_KEPT = 1, 20
+pages.translations()
+app.main()
+"""
+
+
+def test_uploads_and_results_are_deleted_when_their_time_has_come(page, model, photo, sketch, tmp_path):
+    """The page as it is, but in a hurry: all that a visitor and a program leave is gone after 20 seconds."""
+    (tmp_path / "app.py").write_text(IN_A_HURRY, encoding="utf-8")
+    with serving(tmp_path, app=tmp_path / "app.py", PIX2PIX_MODEL=str(model)) as address:
+        client = Client(address, verbose=False, analytics_enabled=False, download_files=False)
+        for endpoint, picture in (("photo_to_sketch", photo), ("sketch_to_photo", sketch), ("round_trip", photo)):
+            client.predict(handle_file(picture), api_name=f"/{endpoint}")
+        page.goto(address)
+        page.locator("#photo2sketch-whole input").check()
+        choose(page, "photo2sketch", photo)
+        page.locator("#photo2sketch-download-whole").wait_for()
+
+        def kept() -> set[str]:
+            return {path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()}
+
+        assert {"portrait.jpg", "sketch.png", "whole.png"} <= kept()
+        wait_for(lambda: not kept())
+
+
+def test_half_an_hour_is_what_the_page_says_and_nothing_is_recorded(client):
     page = pages.build()
     assert page.delete_cache == (pages.SECONDS_BETWEEN_SWEEPS, pages.SECONDS_KEPT)
+    assert f"after at most\n{(pages.SECONDS_BETWEEN_SWEEPS + pages.SECONDS_KEPT) // 60} minutes" in pages.ABOUT
     assert client.config["analytics_enabled"] is False
     assert not client.config.get("run_history")
 
