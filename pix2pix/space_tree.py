@@ -132,7 +132,8 @@ def pinned(requirements: Path) -> list[str]:
                 f"{requirement.name} {installed} is installed here, not one of {requirement}; pip install '{requirement}'"
             )
         # A build for some hardware ("2.14.1+cpu") goes by the name that a package index knows.
-        pins.append(f"{requirement.name}=={Version(installed).public}")
+        extras = f"[{','.join(sorted(requirement.extras))}]" if requirement.extras else ""
+        pins.append(f"{requirement.name}{extras}=={Version(installed).public}")
     return pins
 
 

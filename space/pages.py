@@ -158,8 +158,7 @@ def round_trip(picture: str, start: str = "photo", align: bool = True, model: st
         model: One of the models that the page offers; empty for the first.
 
     Returns:
-        The translation, the translation of that, a picture of where it differs from the start (white for nothing, the
-        darker the more), the mean difference in levels of 0 to 255, and a sentence that says what was translated.
+        The translation, the way back, where that differs from the start (white: nowhere), by how many of 255 levels, a note.
     """
     trip = translations().round_trip(start, picture, models.chosen(model), aligned=align)
     return trip.there, trip.back, trip.difference, round(trip.mean, 2), trip.note

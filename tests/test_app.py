@@ -3,6 +3,7 @@
 The screenshots go to `screenshots/` in the checkout: look at them after a change to the page.
 """
 
+import asyncio
 import base64
 import io
 import os
@@ -16,6 +17,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -915,6 +917,43 @@ def test_programs_call_both_directions_by_name(client, model, other_model, photo
         first, *others = endpoint["parameters"]
         assert first["parameter_name"] == "picture"
         assert all(parameter["parameter_has_default"] for parameter in others)
+
+
+async def ask_as_an_agent(address: str, **arguments: object) -> tuple[dict, object]:
+    """The tools that the page offers to language models, by name, and what the first direction answers."""
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def on_progress(*_: object) -> None:  # who follows a call gets pictures; others the address of one
+        pass
+
+    async with streamablehttp_client(f"{address}/gradio_api/mcp/") as (inbox, outbox, _), ClientSession(inbox, outbox) as agent:
+        await agent.initialize()
+        tools = {tool.name: tool for tool in (await agent.list_tools()).tools}
+        return tools, await agent.call_tool("photo_to_sketch", arguments, progress_callback=on_progress)
+
+
+def test_language_models_find_the_same_as_tools(address, model):
+    example = open_image(SPACE / "examples" / "drawn-8-photo.png")
+
+    def ask(**arguments: object) -> tuple[dict, object]:
+        with ThreadPoolExecutor(1) as elsewhere:  # the browser's own event loop runs in this thread
+            return elsewhere.submit(asyncio.run, ask_as_an_agent(address, **arguments)).result()
+
+    tools, answer = ask(picture=address_of(example), align=False)
+    assert sorted(tools) == ["photo_to_sketch", "round_trip", "sketch_to_photo"]
+    for tool in tools.values():
+        assert tool.inputSchema["required"] == ["picture"]
+        assert all(field.get("description") for field in tool.inputSchema["properties"].values())
+    assert tools["photo_to_sketch"].description.startswith("Draw a pencil sketch of a portrait photo.")
+    picture, _, note = answer.content
+    with Image.open(io.BytesIO(base64.b64decode(picture.data))) as sketched:
+        assert_same(sketched, Translator.from_pretrained(model, "photo2sketch", "cpu")(example))
+    assert note.text == "The whole picture was translated."
+
+    _, answer = ask(picture=address_of(example), strength=3)
+    assert answer.isError
+    assert answer.content[0].text.endswith("Strength must be between 0 and 2, got 3.")
 
 
 @pytest.mark.parametrize(

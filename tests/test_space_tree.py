@@ -212,7 +212,7 @@ def test_the_modules_are_those_that_are_imported_from_one_another(tmp_path):
 
 def test_pins_are_what_is_installed_here(tmp_path):
     pins = pinned(ROOT / "space" / "requirements.txt")
-    assert {f"gradio=={gradio.__version__}", f"pillow=={importlib.metadata.version('pillow')}"} < set(pins)
+    assert {f"gradio[mcp]=={gradio.__version__}", f"pillow=={importlib.metadata.version('pillow')}"} < set(pins)
     assert [pin for pin in pins if pin.startswith("torch==")] == [f"torch=={torch.__version__.partition('+')[0]}"]
     assert all(next(iter(Requirement(pin).specifier)).operator == "==" for pin in pins)
 
