@@ -126,14 +126,14 @@ def serve(folder: Path, **more: str) -> tuple[subprocess.Popen, str]:
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder)} | more
     server = subprocess.Popen([sys.executable, ROOT / "space" / "app.py"], env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
-    for _ in range(600):
+    for _ in range(2400):
         if server.poll() is not None:
             raise RuntimeError("the page did not start; run `python space/app.py` to see why")
         try:
             httpx.get(address, timeout=5, trust_env=False).raise_for_status()
             return server, address
         except httpx.HTTPError:
-            time.sleep(0.2)
+            time.sleep(0.05)
     server.terminate()
     raise RuntimeError("the page did not answer within two minutes")
 

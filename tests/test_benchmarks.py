@@ -15,7 +15,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
-from benchmarks import ablation, inference_speed, recipe, robustness, scaling, time_to_quality, timing, train_speed
+from benchmarks import ablation, inference_speed, load, recipe, robustness, scaling, start, time_to_quality, timing, train_speed
 from benchmarks.plain_loop import PlainLoop
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
@@ -465,9 +465,58 @@ def test_robustness_scores_every_change_beside_the_unchanged_source(pairs, tmp_p
     assert (tmp_path / "r.png").stat().st_size > 1000
 
 
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served_model(tmp_path, monkeypatch):
+    for direction in robustness.DIRECTIONS:
+        network = UNetGenerator(base_channels=4, max_channels=8, num_downsamples=3, image_size=(40, 32))
+        network.save_pretrained(tmp_path / "model" / direction)
+    monkeypatch.setenv("PIX2PIX_MODEL", str(tmp_path / "model"))
+    monkeypatch.delenv("PYTHONPATH")
+
+
+def test_a_few_users_are_served_without_an_error_and_the_report_says_how_long_each_waited(served_model, tmp_path, capsys):
+    assert load.main(["--users", "3", "--seconds", "2", "--output", str(tmp_path / "load.json")]) == 0
+    report = read(tmp_path / "load.json")
+    assert (report["users"], set(report["kinds"])) == (3, set(load.KINDS))
+    for row in report["kinds"].values():
+        assert row["errors"] == 0
+        assert row["answered"] >= 1  # each user's first request is answered, however long that takes
+        assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["max_ms"]
+    assert min(report["memory_mb"].values()) > 100
+    assert "memory of the server: " in capsys.readouterr().out
+
+
+def test_what_goes_wrong_under_load_is_in_the_report_and_in_the_exit_status():
+    record = load.Record()
+    record.errors["pad"].append("ReadTimeout: ")
+    record.busy["pad"] += 2
+    report = load.summary(record, 1, 1.0, {"before": 1.0, "after": 1.0})
+    assert (report["kinds"]["pad"]["errors"], report["kinds"]["pad"]["busy"]) == (1, 2)
+    assert load.table(report).splitlines()[-1] == "first error of pad: ReadTimeout: "
+
+
+def test_a_start_is_timed_to_its_answer_its_paint_and_its_sketch(served_model, tmp_path, capsys):
+    assert start.main(["--starts", "1", "--json", str(tmp_path / "start.json")]) == 0
+    seconds = read(tmp_path / "start.json")["seconds"]
+    assert {name: len(times) for name, times in seconds.items()} == {
+        start.ANSWER: 2,
+        start.PAINT: 1,
+        start.SKETCH: 1,
+        "import gradio": 1,
+        "import torch": 1,
+    }
+    assert seconds[start.ANSWER][0] < seconds[start.SKETCH][0]
+    assert seconds[start.ANSWER][1] < seconds[start.PAINT][0]
+    assert f"| {start.SKETCH} " in capsys.readouterr().out
+
+
 def test_the_documented_commands_are_accepted():
     programs = {"ablation": ablation, "train_speed": train_speed, "inference_speed": inference_speed}
     programs |= {"time_to_quality": time_to_quality, "scaling": scaling, "recipe": recipe, "robustness": robustness}
+    programs |= {"load": load, "start": start}
     found = set()
     for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
         for name, line in re.findall(r"^python benchmarks/(\w+)\.py(.*)$", document.read_text(encoding="utf-8"), re.MULTILINE):
