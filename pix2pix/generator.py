@@ -266,6 +266,16 @@ class UNetGenerator(
             noise = self.noise[:, rows][:, :, columns].to(x.dtype).expand(count, -1, -1, -1)
         return torch.cat([x, noise], dim=1)
 
+    def draw_noise(self, share: float) -> None:
+        """Draw the noise that is kept anew, from the process's random numbers; nothing happens to a network without any.
+
+        Args:
+            share: How much of it is new, from 0 to 1; what is above counts as 1. Its variance stays what it was.
+        """
+        if self.config["noise_channels"] and share > 0:
+            share = min(1.0, share)
+            self.noise = (1 - share**2) ** 0.5 * self.noise + share * torch.randn_like(self.noise)
+
     def save_pretrained(
         self,
         save_directory: str | os.PathLike,

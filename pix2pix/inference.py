@@ -135,10 +135,11 @@ class Translator:
                 least 16 px a side.
             align: Whether to find the largest face and bring it to the training geometry first. The result then is
                 the aligned portrait's translation, in the portrait's size.
-            seed: None for the deterministic translation; a number for the variation of that number (dropout on, the
-                paper's noise z).
+            seed: None for the deterministic translation; a number for the variation of that number (dropout on, and new
+                noise where the network takes any: the paper's z).
             strength: How far a variation may go, from 0 (the deterministic translation) to 2: what the dropout
-                probabilities of the training are multiplied by. Without a seed it does nothing.
+                probabilities of the training are multiplied by, and how much of the noise is new (all from 1 on). Without
+                a seed it does nothing.
             batch_size: How many pictures of a list go through the network at once.
 
         Returns:
@@ -197,4 +198,5 @@ class Translator:
         twin = copy.deepcopy(self.generator, shared)
         with _one_variation, torch.random.fork_rng(devices), dropping_out(twin, strength=strength):
             torch.manual_seed(seed)
+            twin.draw_noise(strength)
             return twin(source).float().cpu()

@@ -97,6 +97,21 @@ def test_a_variation_is_the_same_in_a_list_and_leaves_the_callers_random_numbers
         assert np.array_equal(pixels(one), pixels(translator(image, seed=3)))
 
 
+def test_a_seed_draws_the_noise_anew_and_leaves_the_networks_own_alone():
+    torch.manual_seed(0)
+    generator = UNetGenerator(3, 1, base_channels=4, num_downsamples=3, image_size=(50, 40), dropout=0.0, noise_channels=2)
+    translator, image, kept = Translator(generator, device="cpu"), picture(), generator.noise.clone()
+    plain, first = (pixels(translator(image, **options)) for options in ({}, {"seed": 1}))
+    assert not np.array_equal(plain, first)
+    assert not np.array_equal(first, pixels(translator(image, seed=2)))
+    assert np.array_equal(first, pixels(translator(image, seed=1)))
+    assert np.array_equal(plain, pixels(translator(image, seed=1, strength=0)))
+    assert torch.equal(generator.noise, kept)
+    for share in (0.3, 1.0, 2.0):
+        generator.draw_noise(share)
+        assert generator.noise.std().item() == pytest.approx(1, abs=0.02)
+
+
 def test_strength_goes_from_the_deterministic_translation_further_and_further(translator):
     image = picture()
     plain = pixels(translator(image)).astype(int)
