@@ -1029,9 +1029,11 @@ class Run:
                 warning = self.pusher.finish(f"Epoch {self.epoch}")
                 self.say(f"warning: {warning}" if warning else f"pushed to {self.args.push_to_hub}")
             minutes, folder = self.seconds() / 60, shlex.quote(str(self.folder))
+            picture = self.folder / "grid.png"
+            held_out = f"pictures of the people held out: {picture}\n" if picture.is_file() else ""
             self.say(
                 f"\ndone in {minutes:.1f} minutes.\n"
-                f"pictures of the people held out: {self.folder / 'grid.png'}, curves: {self.folder / 'curves.png'}\n"
+                f"{held_out}curves of losses and scores:     {self.folder / 'curves.png'}\n"
                 f"open the page on this model:     PIX2PIX_MODEL={folder} python space/app.py\n"
                 f"translate your own pictures:     python -m pix2pix.translate --model {folder} "
                 f"--direction {self.directions[0]} PICTURE --output translated"
