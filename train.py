@@ -52,25 +52,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pix2pix.generator import ModelError
     from pix2pix.layouts import DataError
 
-    try:
-        return Run(args).main()
-    except (DataError, ModelError, HubError, RunError) as error:
-        reason = str(error)
-    except (OSError, SafetensorError) as error:  # the latter hides the former when weights are written
-        if isinstance(error, OSError) and error.errno not in DISK_FAULTS:
-            raise
-        where = f", '{error.filename}'" if getattr(error, "filename", None) else ""
-        told = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        reason = f"the run folder cannot be written to ({told}{where}); make room there, then {way_on(args.output_dir)}"
-    except RuntimeError as error:
-        if not is_lost_process(error):
-            raise
-        reason = f"another process of this run is gone; {way_on(args.output_dir)}"
-    rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
-    print(f"train.py: error{rank}: {reason}", file=sys.stderr, flush=True)
-    with contextlib.suppress(OSError):
-        Path(args.output_dir).rmdir()  # only if nothing is in it
-    return 2
+    # Signals are noted until the reason is told: a launcher that sees one process die sends them to the others at once.
+    with contextlib.ExitStack() as signals:
+        try:
+            return Run(args).main(signals)
+        except (DataError, ModelError, HubError, RunError) as error:
+            reason = str(error)
+        except (OSError, SafetensorError) as error:  # the latter hides the former when weights are written
+            if isinstance(error, OSError) and error.errno not in DISK_FAULTS:
+                raise
+            where = f", '{error.filename}'" if getattr(error, "filename", None) else ""
+            told = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            reason = f"the run folder cannot be written to ({told}{where}); make room there, then {way_on(args.output_dir)}"
+        except RuntimeError as error:
+            if not is_lost_process(error):
+                raise
+            reason = f"another process of this run is gone; {way_on(args.output_dir)}"
+        rank = f" (rank {os.environ['RANK']})" if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+        print(f"train.py: error{rank}: {reason}", file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            Path(args.output_dir).rmdir()  # only if nothing is in it
+        return 2
 
 
 def way_on(folder: str | Path) -> str:
@@ -552,8 +554,12 @@ class Run:
 
     # -- the loop -----------------------------------------------------------------------------------------------------
 
-    def main(self) -> int:
-        """Everything in its order."""
+    def main(self, signals: contextlib.ExitStack) -> int:
+        """Everything in its order.
+
+        Args:
+            signals: Keeps the signals noted, from the first step on; closed when all steps are done.
+        """
         from pix2pix.files import require_writable
         from pix2pix.hub import Pusher
 
@@ -590,8 +596,9 @@ class Run:
             began = time.monotonic()
             self.validate(0, is_candidate=False)
             self.validation_time = time.monotonic() - began
-        with self.listening():
-            finished = self.train(epoch, batch)
+        signals.enter_context(self.listening())
+        finished = self.train(epoch, batch)
+        signals.close()
         return self.finish(finished)
 
     def begin(self) -> None:

@@ -227,7 +227,7 @@ def test_both_precisions_train(start, tmp_path, precision):
 
 def test_accumulated_batches_equal_one_large_batch(start, tmp_path):
     plain = ["--max-steps", "3", "--dropout", "0", "--discriminator-noise", "0", "--no-spectral", "--mixed-precision", "no"]
-    plain += ["--ema-decay", "0", "--direction", "photo2sketch"]
+    plain += ["--ema-decay", "0", "--noise-channels", "0", "0", "--direction", "photo2sketch"]
     start("large", *plain, "--batch-size", "4")
     start("accumulated", *plain, "--batch-size", "2", "--gradient-accumulation-steps", "2")
     start("small", *plain, "--batch-size", "2")

@@ -1,5 +1,6 @@
 """Started by `torch.distributed.run` in two processes: trains, and prints what each rank ended with."""
 
+import contextlib
 import hashlib
 import sys
 
@@ -16,6 +17,7 @@ def digest(networks):
 
 
 run = train.Run(train.settle(arguments.explicit(sys.argv[1:])))
-status = run.main()
+with contextlib.ExitStack() as signals:
+    status = run.main(signals)
 print(f"rank {run.rank} of {run.accelerator.num_processes}: {digest(run.generators)} {digest(run.discriminators)}", flush=True)
 sys.exit(status)
