@@ -28,6 +28,7 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "space" / "examples"
 PAUSE_WHEN_BUSY = 1.0  # seconds
+READINGS = 12  # of the server's memory
 KINDS = ("photo_to_sketch", "sketch_to_photo", "pad")
 
 
@@ -38,6 +39,7 @@ class Record:
         self.seconds: dict[str, list[float]] = defaultdict(list)
         self.busy: dict[str, int] = defaultdict(int)
         self.errors: dict[str, list[str]] = defaultdict(list)
+        self.memory: list[int] = []  # MB, at equal intervals
 
 
 class Visitor:
@@ -104,12 +106,19 @@ def pad_of(address: str) -> int:
     return next(part["id"] for part in config["components"] if part["props"].get("elem_id") == "pad")
 
 
-async def load(address: str, users: int, seconds: float) -> Record:
-    """Let that many users visit the page for that many seconds."""
+async def load(address: str, users: int, seconds: float, server: psutil.Process | None = None) -> Record:
+    """Let that many users visit the page for that many seconds; read the memory of the server, if it is given, twelve times."""
     pad = pad_of(address)
     record = Record()
-    until = time.perf_counter() + seconds
-    await asyncio.gather(*(Visitor(address, number, pad, record).visit(until) for number in range(users)))
+    begin = time.perf_counter()
+
+    async def watch() -> None:
+        for part in range(1, READINGS + 1):
+            await asyncio.sleep(max(0, begin + part * seconds / READINGS - time.perf_counter()))
+            record.memory.append(round(megabytes(server)))
+
+    visits = [Visitor(address, number, pad, record).visit(begin + seconds) for number in range(users)]
+    await asyncio.gather(*visits, *([watch()] if server else []))
     return record
 
 
@@ -143,7 +152,7 @@ def megabytes(process: psutil.Process) -> float:
     return process.memory_info().rss / 1e6
 
 
-def summary(record: Record, users: int, seconds: float, memory: dict[str, float]) -> dict:
+def summary(record: Record, users: int, seconds: float, memory: dict) -> dict:
     """The numbers, ready for JSON; times in milliseconds, memory in MB."""
     kinds = {}
     for kind in KINDS:
@@ -167,7 +176,10 @@ def table(result: dict) -> str:
     for kind, row in result["kinds"].items():
         lines.append(f"{kind:<16}" + "".join(f"{'-' if row[column] is None else row[column]:>10}" for column in columns))
     memory = result["memory_mb"]
-    lines.append(f"memory of the server: {memory['before']:.0f} MB before, {memory['after']:.0f} MB after")
+    meanwhile = ", ".join(map(str, memory["meanwhile"]))
+    lines.append(
+        f"memory of the server: {memory['before']:.0f} MB before, {memory['after']:.0f} MB after; meanwhile {meanwhile}"
+    )
     lines += [f"first error of {kind}: {row['first_error']}" for kind, row in result["kinds"].items() if row["errors"]]
     return "\n".join(lines)
 
@@ -193,8 +205,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             asyncio.run(load(address, 1, 3))  # the model is loaded and every road has been gone once
             process = psutil.Process(server.pid)
             memory = {"before": megabytes(process)}
-            record = asyncio.run(load(address, args.users, args.seconds))
-            memory["after"] = megabytes(process)
+            record = asyncio.run(load(address, args.users, args.seconds, process))
+            memory |= {"meanwhile": record.memory, "after": megabytes(process)}
         finally:
             server.terminate()
             server.wait()

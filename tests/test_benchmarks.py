@@ -480,6 +480,7 @@ def served_model(tmp_path, monkeypatch):
 def test_a_few_users_are_served_without_an_error_and_the_report_says_how_long_each_waited(served_model, tmp_path, capsys):
     assert load.main(["--users", "3", "--seconds", "2", "--output", str(tmp_path / "load.json")]) == 0
     report = read(tmp_path / "load.json")
+    assert len(report["memory_mb"]["meanwhile"]) == load.READINGS
     assert (report["users"], set(report["kinds"])) == (3, set(load.KINDS))
     for row in report["kinds"].values():
         assert row["errors"] == 0
@@ -493,7 +494,7 @@ def test_what_goes_wrong_under_load_is_in_the_report_and_in_the_exit_status():
     record = load.Record()
     record.errors["pad"].append("ReadTimeout: ")
     record.busy["pad"] += 2
-    report = load.summary(record, 1, 1.0, {"before": 1.0, "after": 1.0})
+    report = load.summary(record, 1, 1.0, {"before": 1.0, "meanwhile": [1, 1], "after": 1.0})
     assert (report["kinds"]["pad"]["errors"], report["kinds"]["pad"]["busy"]) == (1, 2)
     assert load.table(report).splitlines()[-1] == "first error of pad: ReadTimeout: "
 
