@@ -34,6 +34,10 @@ MAX_BODY = 32 * 2**20
 MAX_WAITING = 30
 """How many may stand in the queue; whoever comes next is told that the page is busy."""
 
+SESSIONS = 500
+"""Of how many visitors Gradio remembers what their page shows, some hundred kB each. Every call of a program counts as one, so
+at Gradio's own 10,000 the memory would grow for hours. Who is forgotten, of those longest away, uploads a picture anew."""
+
 THEME = gr.themes.Default(
     primary_hue="stone",
     secondary_hue="stone",
@@ -78,6 +82,7 @@ def main() -> None:
         },
         footer_links=["api"],
         run_history=False,
+        state_session_capacity=SESSIONS,
         enable_monitoring=False,
         ssr_mode=False,
         mcp_server=importlib.util.find_spec("mcp") is not None,
