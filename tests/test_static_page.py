@@ -62,9 +62,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "small-faces"
     torch.manual_seed(1)
     for direction, channels in zip(DIRECTIONS, ((3, 1), (1, 3)), strict=True):
-        generator = UNetGenerator(*channels, base_channels=8, num_downsamples=4, image_size=SIZE[::-1])
+        # Of the kinds of layers that the generators have which come with the page.
+        kinds = {"upsampling": "blurred", "head_channels": 4, "noise_channels": 1}
+        generator = UNetGenerator(*channels, base_channels=8, num_downsamples=4, image_size=SIZE[::-1], **kinds)
         with torch.no_grad():  # untrained, it would paint nearly everything in one grey
-            generator.decoder[-1][1].weight.mul_(10)
+            for convolution in (generator.decoder[-1][1], generator.head[0], generator.head[2]):
+                convolution.weight.mul_(5)
         generator.save_pretrained(folder / direction, dtype=torch.float16)
     return folder
 
