@@ -232,7 +232,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     nets.add_argument(
         "--noise-channels", type=int, nargs=2, metavar=("A", "B"),
-        help="channels of noise, at full and half resolution, for who makes photos and who makes sketches, 0 (none) to 16",
+        help="channels of noise, at full and half resolution, in the generators of photos and of sketches, 0 (none) to 16",
     )  # fmt: skip
     nets.add_argument("--dropout", type=float, metavar="P", help="in the three innermost decoder levels, 0 to below 1")
     nets.add_argument(
