@@ -364,6 +364,7 @@ class Run:
         import torch
         from torch.optim.swa_utils import AveragedModel
 
+        from pix2pix.devices import training_layout
         from pix2pix.directions import DIRECTIONS, source_and_target
         from pix2pix.discriminator import FeatureDiscriminator, PatchDiscriminator
         from pix2pix.generator import UNetGenerator
@@ -371,7 +372,7 @@ class Run:
         from pix2pix.perception import MAP_WIDTHS, PerceptualNetwork
 
         args = self.args
-        device = self.accelerator.device
+        device, layout = self.accelerator.device, training_layout(self.accelerator.device)
         self.directions = DIRECTIONS if args.direction == "both" else (args.direction,)
         self.generators, self.discriminators, self.feature_discriminators, self.averaged = {}, {}, {}, {}
         self.optimizers_g, self.optimizers_d, self.optimizers_f = {}, {}, {}
@@ -387,7 +388,7 @@ class Run:
             )  # fmt: skip
             if args.init_from and not args.resume:
                 generator = self.published(direction, generator)
-            self.generators[direction] = generator.train().to(device, memory_format=torch.channels_last)
+            self.generators[direction] = generator.train().to(device, memory_format=layout)
             if args.ema_decay:
                 average = AveragedModel(generator, multi_avg_fn=averaging(args.ema_decay))
                 self.averaged[direction] = average.requires_grad_(False)
@@ -400,11 +401,11 @@ class Run:
                     channels[source], channels[target], receptive_field=args.receptive_field, conditional=args.conditional,
                     base_channels=args.discriminator_channels, spectral=args.spectral,
                 )  # fmt: skip
-                self.discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+                self.discriminators[direction] = discriminator.to(device, memory_format=layout)
                 self.optimizers_d[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
             if args.adversarial != "none" and args.projected_weight:
                 discriminator = FeatureDiscriminator(MAP_WIDTHS, conditional=args.conditional)
-                self.feature_discriminators[direction] = discriminator.to(device, memory_format=torch.channels_last)
+                self.feature_discriminators[direction] = discriminator.to(device, memory_format=layout)
                 self.optimizers_f[direction] = adam(discriminator.parameters(), lr=args.discriminator_rate * args.learning_rate)
         self.backward = {}
         if args.cycle_weight:
@@ -743,13 +744,15 @@ class Run:
         import numpy as np
         import torch
 
+        from pix2pix.devices import training_layout
         from pix2pix.directions import source_and_target
 
         # Dropout and noise, too, are pure functions of where the run stands, so a resumed run draws the same ones.
         seed = np.random.SeedSequence([self.args.seed, epoch, batch, self.rank]).generate_state(1, np.uint64)[0]
         torch.manual_seed(int(seed) >> 1)
         rate = learning_rate(self.args, fraction)
-        pair = {name: picture.contiguous(memory_format=torch.channels_last) for name, picture in pair.items()}
+        layout = training_layout(self.accelerator.device)
+        pair = {name: picture.contiguous(memory_format=layout) for name, picture in pair.items()}
         networks = [*self.distributed_g.values(), *self.distributed_d.values(), *self.distributed_f.values()]
         with self.accelerator.accumulate(*networks):
             for direction in self.directions:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-import torch.nn.functional as F
+import torch
 from torch import Tensor, nn
 
 
@@ -30,7 +30,10 @@ def pad_to_even(x: Tensor) -> Tensor:
     height, width = x.shape[-2:]
     if height % 2 == 0 and width % 2 == 0:
         return x
-    return F.pad(x, (0, width % 2, 0, height % 2), mode="replicate")
+    # Not F.pad: its "replicate" knows no bfloat16 under autocast, and its backward pass no other memory layout when compiled.
+    if height % 2:
+        x = torch.cat([x, x[..., -1:, :]], dim=-2)
+    return torch.cat([x, x[..., -1:]], dim=-1) if width % 2 else x
 
 
 @contextlib.contextmanager

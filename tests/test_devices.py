@@ -1,10 +1,13 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from pix2pix import devices
+
+ROOT = Path(__file__).parent.parent
 
 
 def test_threads_are_the_ones_asked_for_or_a_share_of_the_cores(monkeypatch):
@@ -27,6 +30,29 @@ def test_the_layout_is_the_one_that_the_device_computes_fast_in(name, layout):
     assert devices.best_layout(torch.device(name)) is layout
 
 
+@pytest.mark.parametrize(("name", "layout"), [("cpu", torch.contiguous_format), ("cuda", torch.channels_last)])
+def test_training_has_a_layout_of_its_own(name, layout):
+    assert devices.training_layout(torch.device(name)) is layout
+
+
+def test_memory_that_is_freed_stays_with_the_process():
+    code = """
+import sys, torch
+from pix2pix import devices
+if sys.argv[1] == "keep":
+    devices.keep_memory()
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+before = held()
+tensor = torch.ones(50_000_000)
+del tensor
+print(held() - before > 190_000_000)
+"""
+    for word, is_kept in (("keep", "True"), ("give back", "False")):
+        told = subprocess.run([sys.executable, "-c", code, word], capture_output=True, text=True, check=True, cwd=ROOT)
+        assert told.stdout.strip() == is_kept
+
+
 def test_the_precision_is_one_that_accelerate_takes_and_the_device_one_that_torch_has():
     assert devices.best_precision() in ("bf16", "no")
     assert torch.zeros(1, device=devices.default_device()).device.type == devices.default_device().type
@@ -36,6 +62,6 @@ def test_a_machine_whose_graphics_card_is_hidden_has_none():
     code = "from pix2pix import devices; print(devices.has_gpu(), devices.default_device().type in ('cpu', 'mps'))"
     told = subprocess.run(
         [sys.executable, "-c", code], env={"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=True,
-        cwd=devices.__file__.rsplit("/", 2)[0],
+        cwd=ROOT,
     )  # fmt: skip
     assert told.stdout.split() == ["False", "True"]
