@@ -29,7 +29,7 @@ def best_layout(device: torch.device) -> torch.memory_format:
 
 
 def training_layout(device: torch.device) -> torch.memory_format:
-    """The memory layout in which a training step is quickest: on the CPU the plain one, as oneDNN's backward passes copy less."""
+    """The memory layout of the quickest training step: on the CPU the plain one, as oneDNN then copies less on the way back."""
     return torch.channels_last if device.type == "cuda" else torch.contiguous_format
 
 
