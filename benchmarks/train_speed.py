@@ -1,10 +1,12 @@
 """Images per second of train.py's step against a plain loop over the same networks: `python benchmarks/train_speed.py`.
 
-Both run in this process, taking turns, on random pictures; the ratio of each batch size is the median of its ratios round by
-round. The plain loop (`plain_loop.py`) has its batch in memory, train.py's step waits for its own loader.
+They take turns on random pictures; the ratio of each batch size is the median of its ratios round by round. The plain loop
+(`plain_loop.py`) runs in a process of its own, as torch sets it up, and has its batch in memory; train.py's step runs in this
+one, as train.py sets it up, and waits for its own loader.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -29,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python benchmarks/train_speed.py",
         description="Time train.py's step at several batch sizes against a plain loop (batch 1, float32, eager, three "
-        "discriminator passes) over the same networks, interleaved in one process, on random pictures.",
+        "discriminator passes) over the same networks, taking turns, on random pictures.",
         epilog="What follows -- goes to train.py, such as: -- --compile",
     )
     parser.add_argument("--preset", choices=arguments.PRESETS, default="paper", help="default: %(default)s")
@@ -44,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "--minutes", type=timing.positive, default=4.0, metavar="MIN", help="for everything, start-up included (default: 4)"
     )
     parser.add_argument(
-        "--no-memory", dest="memory", action="store_false", help="leave out peak memory, a process for each row"
+        "--no-memory", dest="memory", action="store_false", help="leave out train.py's peak memory, a process each"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the report goes (default: printed alone)")
     return parser
@@ -62,21 +64,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         command.error(str(error))
 
-    from benchmarks.plain_loop import PlainLoop
+    from benchmarks.plain_loop import PlainProcess
     from benchmarks.trainer import Trainer
 
     sizes = sorted(set(args.batch_sizes))
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.ExitStack() as open_things:
+        folder = open_things.enter_context(tempfile.TemporaryDirectory())
         trainer = Trainer([*flags, "--batch-size", str(max(sizes))], Path(folder))
         run = trainer.run
         height, width = trainer.image_size
-        plain = PlainLoop(*trainer.plain_networks())
-        source, target = trainer.plain_pair(1)
+        machine = timing.machine()
+        device = str(run.accelerator.device)
+        plain = open_things.enter_context(
+            PlainProcess(*trainer.plain_networks(), size=(height, width), device=device, threads=machine["threads"])
+        )
         waited: dict[int, list[float]] = {size: [] for size in sizes}
-
-        def plain_steps() -> None:
-            for _ in range(args.images):
-                plain.step(source, target)
 
         def own_steps(size: int) -> Callable[[], float]:
             batches = trainer.use_batch_size(size)
@@ -88,15 +90,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             return run_steps
 
-        cases: dict[str, Callable[[], float | None]] = {"plain": plain_steps}
+        cases: dict[str, Callable[[], float | None]] = {"plain": lambda: plain.steps(args.images)}
         cases |= {f"train.py, batch {size}": own_steps(size) for size in sizes}
         warm_up = timing.interleave(cases, rounds=1)  # first steps allocate memory, and compile
         for shares in waited.values():
             shares.clear()
-        processes = (1 + len(sizes)) * SECONDS_A_PROCESS if args.memory else 0
+        processes = len(sizes) * SECONDS_A_PROCESS if args.memory else 0
         deadline = began + 60 * args.minutes - processes
         seconds = timing.interleave(cases, rounds=args.rounds, deadline=deadline)
-        machine = timing.machine()
+        plain_peak = plain.peak_memory()
 
     images = {"plain": args.images} | {f"train.py, batch {size}": -(-args.images // size) * size for size in sizes}
     rows: list[dict[str, Any]] = []
@@ -112,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "ratio": timing.median_ratio(plain_per_image, per_image),
                 "waited": statistics.median(waited[size]) if name != "plain" else 0.0,
                 "warm_up_seconds": warm_up[name][0],
-                "peak_bytes": peak_bytes(flags, size, plain=name == "plain") if args.memory else None,
+                "peak_bytes": plain_peak if name == "plain" else peak_bytes(flags, size) if args.memory else None,
             }
         )
     best = max(rows[1:], key=lambda row: row["ratio"])
@@ -145,11 +147,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def peak_bytes(flags: Sequence[str], batch_size: int, *, plain: bool) -> int:
+def peak_bytes(flags: Sequence[str], batch_size: int) -> int:
     """The peak memory of a process that does nothing but a few such steps."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "report.json"
-        words = ["--steps", "1", "--json", str(file), *(["--plain"] if plain else [])]
+        words = ["--steps", "1", "--json", str(file)]
         command = [sys.executable, str(timing.ROOT / "benchmarks" / "trainer.py"), *words]
         subprocess.run([*command, "--", *flags, "--batch-size", str(batch_size)], stdout=subprocess.DEVNULL, check=True)
         return json.loads(file.read_text(encoding="utf-8"))["peak_bytes"]

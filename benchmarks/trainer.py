@@ -6,7 +6,6 @@ Without `--dataset` among them, the pairs are random pictures. `torchrun` starts
 """
 
 import argparse
-import copy
 import statistics
 import sys
 import tempfile
@@ -113,31 +112,15 @@ class Trainer:
         self._finish_steps()
         return Pace(time.perf_counter() - began, waited)
 
-    def plain_networks(self) -> tuple[Any, Any]:
-        """A generator and a discriminator like the first direction's, in the plain memory layout and never compiled."""
-        import torch
-
-        from pix2pix.discriminator import PatchDiscriminator
-        from pix2pix.generator import UNetGenerator
-
-        direction = self.run.directions[0]
-        generator = UNetGenerator(**self.run.generators[direction].config)
-        # Where --adversarial-weight 0 leaves none, the plain loop has the paper's.
-        paper = PatchDiscriminator(generator.in_channels, generator.out_channels)
-        discriminator = copy.deepcopy(self.run.discriminators.get(direction, paper))
-        vars(discriminator).pop("judge", None)  # where it stands, --compile put the other network's compiled method
-        device = self.run.accelerator.device
-        return tuple(network.to(device, memory_format=torch.contiguous_format) for network in (generator, discriminator))
-
-    def plain_pair(self, batch_size: int) -> list[Any]:
-        """A random source and target of the first direction, each (batch_size, C, H, W), in [-1, 1]."""
-        import torch
-
-        device = self.run.accelerator.device
-        return [
-            torch.rand(batch_size, channels, *self.image_size, device=device).mul(2).sub(1)
-            for channels in self.run.args.channels
-        ]
+    def plain_networks(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The arguments of the generator and the discriminator that the plain loop should have: the first direction's."""
+        args, generator = self.run.args, self.run.generators[self.run.directions[0]]
+        discriminator = {
+            "source_channels": generator.in_channels, "image_channels": generator.out_channels,
+            "receptive_field": args.receptive_field, "conditional": args.conditional,
+            "base_channels": args.discriminator_channels, "spectral": args.spectral,
+        }  # fmt: skip
+        return generator.config, discriminator
 
     def peak_memory(self) -> int:
         """The most bytes of memory that the processes of the run have held so far, summed."""
@@ -157,11 +140,10 @@ def parser() -> argparse.ArgumentParser:
     """The command line of this program."""
     parser = argparse.ArgumentParser(
         prog="python benchmarks/trainer.py",
-        description="Time train.py's step, or the plain loop's, in a process of its own.",
+        description="Time train.py's step in a process of its own.",
         epilog="What follows -- are flags of train.py.",
     )
     parser.add_argument("--steps", type=timing.count, default=5, metavar="N", help="steps to time, at least 1 (default: 5)")
-    parser.add_argument("--plain", action="store_true", help="time the plain loop over the same networks in place of train.py")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the report goes (default: printed alone)")
     return parser
 
@@ -181,31 +163,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(flags, Path(folder))
         images, is_main = trainer.images_a_step, trainer.run.is_main
-        if args.plain:
-            from benchmarks.plain_loop import PlainLoop
-
-            loop = PlainLoop(*trainer.plain_networks())
-            source, target = trainer.plain_pair(trainer.run.args.batch_size)
-            del trainer  # its networks are no part of what the plain loop needs
-
-            def one_step() -> Pace:
-                start = time.perf_counter()
-                loop.step(source, target)
-                return Pace(time.perf_counter() - start, 0.0)
-        else:
-            batches = trainer.batches()
-
-            def one_step() -> Pace:
-                return trainer.pace(batches, steps=1)
-
-        one_step()  # warms up
-        paces = [one_step() for _ in range(args.steps)]
+        batches = trainer.batches()
+        trainer.pace(batches, steps=1)  # warms up
+        paces = [trainer.pace(batches, steps=1) for _ in range(args.steps)]
         seconds, waited = (sum(column) for column in zip(*paces, strict=True))
         report = {
             "flags": flags,
             "images_per_second": images / statistics.median(pace.seconds for pace in paces),
             "waited": waited / seconds,
-            "peak_bytes": timing.peak_memory() if args.plain else trainer.peak_memory(),
+            "peak_bytes": trainer.peak_memory(),
         }
     if is_main:
         if args.json:

@@ -16,10 +16,11 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from benchmarks import ablation, inference_speed, load, recipe, robustness, scaling, start, time_to_quality, timing, train_speed
-from benchmarks.plain_loop import PlainLoop
+from benchmarks.plain_loop import PlainLoop, PlainProcess
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
 from pix2pix import arguments
+from pix2pix.discriminator import PatchDiscriminator
 from pix2pix.drawn_faces import draw_pair
 from pix2pix.generator import UNetGenerator
 
@@ -183,7 +184,8 @@ def test_the_plain_loop_computes_what_train_py_computes(tmp_path):
     flags = [*TINY_PAPER, "--mixed-precision", "no", "--dropout", "0", "--receptive-field", "70", "--image-size", "64"]
     trainer = Trainer(flags, tmp_path)
     run, direction = trainer.run, "photo2sketch"
-    loop = PlainLoop(*trainer.plain_networks())
+    generator, discriminator = trainer.plain_networks()
+    loop = PlainLoop(UNetGenerator(**generator), PatchDiscriminator(**discriminator))
     loop.generator.load_state_dict(run.generators[direction].state_dict())
     loop.discriminator.load_state_dict(run.discriminators[direction].state_dict())
     batches = trainer.batches()
@@ -223,12 +225,25 @@ def test_train_speed_reports_the_ratio_of_its_best_batch_size(tmp_path, capsys):
     assert report["ratio_batch_1"] == report["rows"][1]["ratio"]
     assert all(0 <= row["waited"] < 1 for row in report["rows"])
     assert report["preset"] == "paper"
+    assert report["rows"][0]["peak_bytes"] > 1e8
     assert report["rounds"] <= 2
     assert "| train.py, batch 2 |" in capsys.readouterr().out
 
 
+def test_the_plain_loop_runs_in_a_process_of_its_own():
+    networks = {"base_channels": 4, "num_downsamples": 3}, {"base_channels": 4, "receptive_field": 16}
+    with PlainProcess(*networks, size=(32, 40), device="cpu", threads=1) as plain:
+        assert plain.steps(2) > 0
+        assert 1e8 < plain.peak_memory() < 1e10
+        assert plain.child.poll() is None
+    assert plain.child.returncode == 0
+    broken = PlainProcess({"base_channels": 0}, {}, size=(32, 40), device="cpu", threads=1)
+    with broken, pytest.raises(RuntimeError, match="ended with status 1"):
+        broken.steps(1)
+
+
 def test_peak_memory_of_a_step_is_measured_in_its_own_process():
-    small, large = (train_speed.peak_bytes([*TINY_PAPER, "--image-size", side], 8, plain=True) for side in ("32", "512"))
+    small, large = (train_speed.peak_bytes([*TINY_PAPER, "--image-size", side], 8) for side in ("32", "512"))
     assert 1e8 < small < large < 1e10
 
 
