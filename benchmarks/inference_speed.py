@@ -261,12 +261,11 @@ def measure_folder(model: str, direction: str, *, pictures: int, rounds: int, fo
     chosen = [to_tensor(fitted[index % len(fitted)], channels=channels) for index in range(min(batch_size, pictures))]
     full, rest = divmod(pictures, batch_size)
 
-    @torch.inference_mode()
     def network_alone() -> None:
         for _ in range(full):
-            translator.generator(torch.stack(chosen))
+            translator.translate(torch.stack(chosen))
         if rest:
-            translator.generator(torch.stack(chosen[:rest]))
+            translator.translate(torch.stack(chosen[:rest]))
 
     def whole_folder() -> None:
         words = ["--model", model, "--direction", direction, str(folder / "in"), "--output", str(folder / "out")]

@@ -37,7 +37,16 @@ def best_precision() -> str:
     """The `mixed_precision` of accelerate for training here: "bf16" where it is native, else "no"."""
     if has_gpu():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported() else "no"
+    return "bf16" if _has_native_bfloat16() else "no"
+
+
+def translating_dtype(device: torch.device) -> torch.dtype:
+    """What a translation computes in: bfloat16 on processors that have it, at half the time of float32; else float32."""
+    return torch.bfloat16 if device.type == "cpu" and _has_native_bfloat16() else torch.float32
+
+
+def _has_native_bfloat16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def set_up(*, num_threads: int | None = None, processes: int = 1) -> None:

@@ -55,6 +55,9 @@ print(held() - before > 190_000_000)
 
 def test_the_precision_is_one_that_accelerate_takes_and_the_device_one_that_torch_has():
     assert devices.best_precision() in ("bf16", "no")
+    native = {"bf16": torch.bfloat16, "no": torch.float32}[devices.best_precision()]
+    assert devices.has_gpu() or devices.translating_dtype(torch.device("cpu")) == native
+    assert devices.translating_dtype(torch.device("cuda")) == torch.float32
     assert torch.zeros(1, device=devices.default_device()).device.type == devices.default_device().type
 
 

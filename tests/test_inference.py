@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from pix2pix.devices import translating_dtype
 from pix2pix.generator import ModelError, UNetGenerator
 from pix2pix.images import ImageError, fit, to_image, to_tensor
 from pix2pix.inference import Translator
@@ -42,10 +43,22 @@ def test_any_size_comes_back(translator, size):
 
 
 def test_at_the_training_size_it_is_the_network_and_nothing_else(translator):
+    translator = Translator(translator.generator, device="cpu", dtype=torch.float32)
     image = picture((40, 50))
     with torch.inference_mode():
         expected = to_image(translator.generator(to_tensor(image)[None])[0])
     assert np.array_equal(pixels(translator(image)), pixels(expected))
+
+
+def test_bfloat16_moves_pixels_by_little_and_leaves_the_network_as_it_is(translator):
+    exact, coarse = (Translator(translator.generator, device="cpu", dtype=kind) for kind in (torch.float32, torch.bfloat16))
+    one, other = (pixels(translate(picture((40, 50)))) for translate in (exact, coarse))
+    assert 0 < np.abs(one - other).mean() < 0.5
+    assert coarse.generator is translator.generator
+    assert {weight.dtype for weight in coarse.generator.parameters()} == {torch.float32}
+    assert translator.dtype == translating_dtype(torch.device("cpu"))
+    with pytest.raises(ValueError, match=r"dtype must be one of floating point, such as torch\.float32, got torch\.int8"):
+        Translator(translator.generator, dtype=torch.int8)
 
 
 def test_another_shape_goes_through_the_shared_preprocessing(translator):

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from pix2pix.layers import dropping_out, evaluating, initialise, norm, pad_to_even
+from pix2pix.layers import InstanceNorm, dropping_out, evaluating, initialise, norm, pad_to_even
 
 
 def test_initialise_draws_weights_and_clears_biases():
@@ -21,6 +21,22 @@ def test_norm_is_per_picture_and_channel_without_parameters():
     assert list(layer.buffers()) == []
     assert torch.allclose(y.mean((2, 3)), torch.zeros(2, 3), atol=1e-5)
     assert torch.allclose(y.var((2, 3), correction=0), torch.ones(2, 3), atol=1e-3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("size", [(2, 3), (40, 50)])
+def test_instance_norm_is_that_of_torch_and_keeps_the_layout(layout, size):
+    torch.manual_seed(0)
+    x = (5 + 3 * torch.randn(2, 4, *size)).contiguous(memory_format=layout).requires_grad_()
+    y = x.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    weight = torch.randn(2, 4, *size)
+    mine, theirs = InstanceNorm(4)(x), torch.nn.InstanceNorm2d(4)(y)
+    (weight * mine).sum().backward()
+    (weight * theirs).sum().backward()
+    torch.testing.assert_close(mine, theirs, atol=1e-4, rtol=0)
+    torch.testing.assert_close(x.grad, y.grad, atol=1e-4, rtol=0)
+    if size == (40, 50):
+        assert mine.is_contiguous(memory_format=layout)
 
 
 def test_pad_to_even_repeats_the_last_row_and_column():

@@ -38,7 +38,7 @@ def pixels(image):
 
 def test_an_exported_folder_translates_as_the_run_folder_does(generator, exported, tmp_path):
     generator.save_pretrained(tmp_path / "run" / "photo2sketch")
-    by_torch = Translator.from_pretrained(tmp_path / "run", "photo2sketch", "cpu")
+    by_torch = Translator.from_pretrained(tmp_path / "run", "photo2sketch", "cpu", dtype=torch.float32)
     by_onnx = Translator.from_pretrained(exported, "photo2sketch")
     assert isinstance(by_onnx.generator, OnnxGenerator)
     assert by_onnx.device == torch.device("cpu")
