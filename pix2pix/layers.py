@@ -9,9 +9,12 @@ from torch import Tensor, nn
 
 
 def initialise(network: nn.Module) -> None:
-    """Draw every convolution's weights from N(0, 0.02) and set its biases to zero (section 3.3 of the paper)."""
+    """Draw every convolution's weights from N(0, 0.02) and set its biases to zero (section 3.3 of the paper).
+
+    Weights without memory stay as they are: there, PyTorch loads its compiler to draw nothing, which takes a second.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and not module.weight.is_meta:
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

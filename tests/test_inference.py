@@ -191,11 +191,13 @@ def test_aligning_returns_the_aligned_portraits_translation(translator):
     assert np.array_equal(pixels(result), pixels(translator(align_largest(scene).portrait)))
 
 
-def test_importing_it_brings_neither_training_nor_the_page():
+def test_a_first_translation_loads_neither_training_nor_the_page_nor_a_compiler(translator, tmp_path):
+    translator.generator.save_pretrained(tmp_path / "photo2sketch")
     code = (
-        "import sys, pix2pix.inference; "
-        "heavy = {'datasets', 'accelerate', 'gradio', 'cv2', 'piq', 'pandas'}; "
+        "import sys; from PIL import Image; from pix2pix.inference import Translator; "
+        "Translator.from_pretrained(sys.argv[1], 'photo2sketch', 'cpu')(Image.new('RGB', (40, 50))); "
+        "heavy = {'datasets', 'accelerate', 'gradio', 'cv2', 'piq', 'pandas', 'torch._dynamo', 'sympy'}; "
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
