@@ -178,7 +178,8 @@ def unfit(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
 def save_png(image: Image.Image, path: str | os.PathLike) -> None:
     """Write a picture as lossless PNG, whole or not at all."""
     with whole_file(path) as temporary:
-        image.save(temporary, format="PNG")
+        # zlib's own level of 6 takes as long as a translation, for a tenth fewer bytes.
+        image.save(temporary, format="PNG", compress_level=2)
 
 
 def grid(rows: Sequence[Sequence[Image.Image]], *, titles: Sequence[str] = (), gap: int = 6) -> Image.Image:
