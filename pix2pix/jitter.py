@@ -3,6 +3,7 @@
 All randomness comes from the generator that is handed in, so that an example is a pure function of its seed.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -84,7 +85,7 @@ def retoned(source: Tensor, rng: np.random.Generator, amount: float) -> Tensor:
         x = grey + (x - grey) * (1 + amount * (0.5 * saturation - 0.1))
     if is_shaded < 0.5:
         x = x + 0.05 * amount * _smooth(shading, height, width)[0]
-    softened = F.avg_pool2d(F.pad(x[None], (1, 1, 1, 1), mode="reflect"), 3, 1)[0]
+    softened = _averaged(_averaged(x, -1), -2)
     x = softened + (x - softened) * (1 + 0.8 * amount * sharpness)
     x = x + 0.02 * amount * (1 + grain) * torch.from_numpy(noise)
     return x.clamp(0, 1).mul(2).sub(1)
@@ -170,7 +171,22 @@ def _even_background(photo: Tensor, *, tolerance: float = 0.3) -> Tensor | None:
     return F.avg_pool2d(mask[None], 3, 1, 1, count_include_pad=False)[0]
 
 
+def _averaged(x: Tensor, side: int) -> Tensor:
+    """The mean of every three neighbours along a side of (C, H, W), mirrored at the borders."""
+    first, last, length = x.narrow(side, 1, 1), x.narrow(side, -2, 1), x.shape[side]
+    padded = torch.cat([first, x, last], dim=side)
+    total = padded.narrow(side, 0, length) + padded.narrow(side, 1, length)
+    return total.add_(padded.narrow(side, 2, length)).div_(3)
+
+
 def _smooth(knots: np.ndarray, height: int, width: int) -> Tensor:
     """A smooth field (N, C, height, width) through the knots (N, C, h, w)."""
     field = torch.from_numpy(knots.astype(np.float32))
-    return F.interpolate(field, (height, width), mode="bicubic", align_corners=True)
+    return _spread(field.shape[-2], height) @ field @ _spread(field.shape[-1], width).T
+
+
+@functools.cache
+def _spread(knots: int, length: int) -> Tensor:
+    """The matrix (length, knots) of bicubic interpolation along one side: a field then takes two small products."""
+    columns = torch.eye(knots)[None, None]
+    return F.interpolate(columns, (length, knots), mode="bicubic", align_corners=True)[0, 0]
