@@ -218,7 +218,7 @@ class HubServer:
         path_contains: str = "",
         method: str | None = None,
         headers: dict[str, str] | None = None,
-        how: Literal["cut", "corrupt", "stall"] = "cut",
+        how: Literal["cut", "corrupt", "stall", "silence"] = "cut",
     ) -> None:
         """Answer the next `count` requests whose path and query contain the text with an error.
 
@@ -229,7 +229,7 @@ class HubServer:
             method: Only requests with this method count.
             headers: Sent along, `{"Retry-After": "0"}` for instance.
             how: What happens in the middle of a spoilt answer: the connection is cut, a bit is flipped, or nothing more
-                comes until the client has had enough.
+                comes until the client has had enough. With "silence" there is not even the beginning of one.
         """
         self.faults.append(Fault(count, status, path_contains, method, headers or {}, how))
 
@@ -269,6 +269,9 @@ class _Faulty:
             await JSONResponse({"error": "as asked"}, fault.status, headers=fault.headers)(scope, receive, logged)
         else:
             self.server.requests.append(RequestLine(scope["method"], path, 0))
+            while fault.how == "silence":
+                if (await receive())["type"] == "http.disconnect":
+                    return
             messages: list[dict] = []
 
             async def collect(message: dict) -> None:

@@ -248,6 +248,17 @@ def test_a_cut_connection_is_an_error_of_the_connection(hub, api):
         api.model_info("artist/model")
 
 
+@pytest.mark.parametrize("how", ["stall", "silence"])
+def test_a_hub_that_does_not_answer_is_given_up_by_whoever_sets_a_limit(hub, api, how):
+    from huggingface_hub.utils import httpx
+
+    api.create_repo("artist/model")
+    hub.fail_next(1, None, path_contains="/api/models", how=how)
+    with pytest.raises(httpx.ReadTimeout):
+        api.model_info("artist/model", timeout=0.5)
+    assert api.model_info("artist/model").id == "artist/model"
+
+
 def test_a_download_that_is_cut_in_the_middle_is_fetched_again(hub, api):
     content = os.urandom(200_000)
     api.create_repo("artist/model")
