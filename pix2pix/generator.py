@@ -1,29 +1,18 @@
 """`UNetGenerator`: the encoder-decoder with skips of the paper's section 3.2.1 and appendix 6.1.1."""
 
-import hashlib
 import json
 import os
-import re
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import PyTorchModelHubMixin, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-from huggingface_hub.utils import httpx
+from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pix2pix.downloads import DownloadError, MissingFileError, fetch
 from pix2pix.files import whole_file, write_text
 from pix2pix.images import pad_to_multiple, parse_image_size
 from pix2pix.layers import initialise, norm, pad_to_even
@@ -343,7 +332,7 @@ class UNetGenerator(
             options = {
                 "subfolder": subfolder,
                 "revision": revision,
-                "token": _usable(token, where),
+                "token": token,
                 "cache_dir": cache_dir,
                 "local_files_only": local_files_only,
                 "force_download": force_download,
@@ -376,99 +365,14 @@ def _doubling(width_in: int, width_out: int, upsampling: Upsampling) -> list[nn.
     return [nn.Conv2d(width_in, 4 * width_out, 3, padding=1), nn.PixelShuffle(2)]
 
 
-def _usable(token: str | bool | None, where: str) -> str | bool | None:
-    """A token as a header can carry it: the error about one that cannot would quote it."""
-    if not isinstance(token, str):
-        return token
-    if not re.fullmatch(r"[!-~]+", token.strip()):
-        raise ModelError(
-            f"model {where} was asked for with a token that is empty or holds characters that no token has; leave it out, or "
-            "give one that `hf auth login` takes"
-        )
-    return token.strip()
-
-
 def _download(repo_id: str, file: str, where: str, options: dict[str, Any], *, most: int) -> tuple[Path, str]:
-    """Fetch one file of a model from the Hub, unless it is too large, and verify it.
-
-    Args:
-        repo_id: "user/name".
-        file: Its name.
-        where: The model, for the errors.
-        options: Of `hf_hub_download`.
-        most: The bytes that it may have; of a larger one nothing is fetched.
-
-    Returns:
-        Where it is, and the commit that it is of.
-
-    Raises:
-        ModelError: Each way to fail in one sentence.
-    """
+    """`fetch` for a file of a model, with errors that are a `ModelError`."""
     try:
-        about = hf_hub_download(repo_id, file, **options, dry_run=True)
-        if about.file_size > most:
-            raise ModelError(
-                f"model {where}: {file} has {about.file_size:,} bytes, more than the {most:,} that it may have; it is not "
-                "fetched, take another model"
-            )
-        path = Path(hf_hub_download(repo_id, file, **options))
-        if not is_as_announced(path) and not options["local_files_only"]:
-            path = Path(hf_hub_download(repo_id, file, **{**options, "force_download": True}))
-        if is_as_announced(path):
-            return path, about.commit_hash
-        raise ModelError(
-            f"model {where}: {file} differs from what the Hub announces, also when downloaded anew; try again later, or "
-            f"delete '{path.resolve()}'"
-        )
-    except UnicodeError:
-        # Not chained: it holds the token.
-        raise ModelError(
-            f"model {where} was asked for with a token (HF_TOKEN) that holds characters that no token has"
-        ) from None
-    except HFValidationError as error:
-        raise ModelError(f"model {where} is neither an existing folder nor a Hub id such as user/name") from error
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"model {where} is not in the cache and the Hub cannot be reached; check the connection, or give a local folder"
-        ) from error
-    except GatedRepoError as error:
-        raise ModelError(f"model {where} is gated; ask for access on its page, then `hf auth login`") from error
-    except RepositoryNotFoundError as error:
-        raise ModelError(
-            f"model {where} is neither a local folder nor a repository on the Hub that you may read; "
-            "check the spelling, or `hf auth login` if it is private"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"model {where} has no revision {options['revision']!r}; give a branch, tag or commit") from error
-    except EntryNotFoundError as error:
-        raise ModelError(f"model {where} has no {file}; it holds no weights of this project for that direction") from error
-    except HfHubHTTPError as error:
-        status = getattr(error.response, "status_code", None)
-        raise ModelError(f"model {where} could not be fetched (the Hub answered {status}); try again later") from error
-    except (OSError, httpx.HTTPError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
-        raise ModelError(f"model {where} could not be fetched ({reason}); try again later, with room in the cache") from error
-
-
-def is_as_announced(path: Path) -> bool:
-    """Whether a file in the Hub's cache has the content that its name there promises.
-
-    The cache calls the file itself, which `path` links to, by the Hub's digest: SHA-256 of what lies in LFS, git's name
-    for the rest. The client compares sizes only.
-    """
-    content = path.resolve()
-    if content.parent.name != "blobs":  # where the disk knows no links, the cache tells no digest
-        return True
-    if re.fullmatch("[0-9a-f]{64}", content.name):
-        digest = hashlib.sha256()
-    elif re.fullmatch("[0-9a-f]{40}", content.name):
-        digest = hashlib.sha1(b"blob %d\0" % content.stat().st_size)
-    else:
-        return True
-    with content.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest() == content.name
+        return fetch(repo_id, file, f"model {where}", most=most, **options)
+    except MissingFileError:
+        raise ModelError(f"model {where} has no {file}; it holds no weights of this project for that direction") from None
+    except DownloadError as error:
+        raise ModelError(str(error)) from None
 
 
 def _read_config(path: Path, where: str, architecture: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pix2pix import arguments, evaluate, export, prepare, publish, static_page, 
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"files", "directions", "devices", "limits", "models", "figures"},
+    {"files", "directions", "devices", "limits", "models", "figures", "downloads"},
     {"arguments", "images", "checkpoints", "curves", "cards"},
     {"layers", "losses", "perception", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},

@@ -82,7 +82,8 @@ def faults(program: str, ended: children.Ended, output: Path, scratch: Path, cac
     """What is wrong with how a program ended, and with what it left."""
     from PIL import Image
 
-    from pix2pix.generator import UNetGenerator, is_as_announced
+    from pix2pix.downloads import is_as_announced
+    from pix2pix.generator import UNetGenerator
     from pix2pix.onnx_generator import OnnxGenerator
 
     found = []
