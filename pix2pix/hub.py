@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from huggingface_hub import CommitInfo, HfApi, get_session
+from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -31,6 +31,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import disable_progress_bars, get_token, httpx, validate_repo_id
 
 from pix2pix.cards import CARD_NAME, MODEL_FILES, HubError, card_text, directions_in, write_card
+from pix2pix.downloads import bound_the_client
 from pix2pix.files import whole_folder, write_text
 from pix2pix.generator import UNetGenerator
 
@@ -41,7 +42,6 @@ PICTURES = ("grid.png", "curves.png")
 TRIES = 5
 FIRST_WAIT = 1.0  # seconds; doubled after each try
 MAX_WAIT = 120.0  # seconds, also when the Hub asks for more
-STALL = 300.0  # seconds without a byte, after which a try counts as failed; the client itself would wait for ever
 FINISH_TIMEOUT = 900.0  # seconds that the end of a training waits for its last push
 
 _PASSING = (408, 409, 412, 425, 429, 500, 502, 503, 504)  # 409, 412: somebody else's commit came in between
@@ -383,7 +383,7 @@ def _persistently(action: Callable[[], _T], api: HfApi, repo_id: str) -> _T:
     """Do it, again and again if the fault is one that passes, and turn the last fault into a `HubError`."""
     for attempt in range(TRIES):
         try:
-            get_session().timeout = httpx.Timeout(STALL)  # each time: the client makes a new session after some faults
+            bound_the_client()  # each time: the client makes a new session after some faults
             return action()
         except (httpx.HTTPError, OSError, ValueError, RuntimeError) as error:
             fault = _root(error)
