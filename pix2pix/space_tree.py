@@ -39,7 +39,8 @@ def write_space(model: str, folder: Path, *, revision: str | None = None, repo_i
         repo_id: "user/name" of the Space, for its title.
 
     Raises:
-        SpaceError: If this is no source tree, or a package that the page needs is not installed here.
+        SpaceError: If this is no source tree, a package that the page needs is not installed here, or the model's card
+            cannot be fetched or is too long.
         StaticPageError: If the page for the visitor's own device cannot be built.
         ModelError: If the model cannot be loaded.
     """
@@ -140,9 +141,8 @@ def pinned(requirements: Path) -> list[str]:
 def _write_weights(model: str, revision: str | None, folder: Path) -> None:
     """Both directions in float16, and the model's card, if it has one, for what the page says about it."""
     import torch
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
 
+    from pix2pix.downloads import CARD_BYTES, DownloadError, MissingFileError, fetch
     from pix2pix.generator import UNetGenerator
 
     is_folder = Path(model).is_dir()
@@ -151,9 +151,12 @@ def _write_weights(model: str, revision: str | None, folder: Path) -> None:
         generator.save_pretrained(folder / direction, dtype=torch.float16)
     if not is_folder:
         try:
-            shutil.copyfile(hf_hub_download(model, CARD_NAME, revision=revision), folder / CARD_NAME)
-        except EntryNotFoundError:
+            card, _ = fetch(model, CARD_NAME, f"model '{model}'", most=CARD_BYTES, revision=revision)
+            shutil.copyfile(card, folder / CARD_NAME)
+        except MissingFileError:
             return
+        except DownloadError as error:
+            raise SpaceError(str(error)) from None
     elif (Path(model) / CARD_NAME).is_file():
         shutil.copyfile(Path(model) / CARD_NAME, folder / CARD_NAME)
 

@@ -72,7 +72,7 @@ def chosen(name: str | None) -> ModelSource:
 def card(source: ModelSource) -> str:
     """What the model's card says of it, its scores and its limits, as Markdown without pictures; a sentence if it has none."""
     try:
-        text = (_card_file(source)).read_text(encoding="utf-8", errors="replace")
+        text = _card_file(source).read_text(encoding="utf-8", errors="replace")
     except (OSError, ValueError):  # the Hub's errors are among them
         return f"There is no card for {source.title}, or it cannot be reached now."
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
@@ -84,6 +84,7 @@ def card(source: ModelSource) -> str:
 def _card_file(source: ModelSource) -> Path:
     if Path(source.name).is_dir():
         return Path(source.name) / CARD_NAME
-    from huggingface_hub import hf_hub_download
+    from pix2pix.downloads import CARD_BYTES, fetch
 
-    return Path(hf_hub_download(source.name, CARD_NAME, revision=source.revision))
+    path, _ = fetch(source.name, CARD_NAME, f"model '{source}'", most=CARD_BYTES, revision=source.revision)
+    return path

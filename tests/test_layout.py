@@ -15,8 +15,8 @@ from pix2pix import arguments, evaluate, export, prepare, publish, static_page, 
 ROOT = Path(__file__).parent.parent
 
 LAYERS = [
-    {"files", "directions", "devices", "limits", "models", "figures", "downloads"},
-    {"arguments", "images", "checkpoints", "curves", "cards"},
+    {"files", "directions", "devices", "limits", "figures", "downloads"},
+    {"arguments", "images", "checkpoints", "curves", "cards", "models"},
     {"layers", "losses", "perception", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},
     {"onnx_generator", "streams", "validation", "hub"},

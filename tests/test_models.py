@@ -3,6 +3,8 @@ import pytest
 from huggingface_hub import HfApi
 from models import SHIPPED, ModelSource, card, chosen, offered, parse
 
+from pix2pix.downloads import CARD_BYTES
+
 
 def test_a_list_names_folders_and_hub_ids_with_or_without_a_revision(tmp_path):
     folder = tmp_path / "run@home"
@@ -76,3 +78,26 @@ def test_a_card_that_cannot_be_read_is_a_sentence(tmp_path, hub):
     for source in (ModelSource(str(tmp_path)), ModelSource(f"{hub.user}/nothing"), ModelSource("no such/id/at all")):
         assert card(source) == f"There is no card for {source}, or it cannot be reached now."
     assert models.card(ModelSource(str(SHIPPED / "nowhere"))).startswith("There is no card for")
+
+
+@pytest.mark.parametrize("extra", [0, 1])
+def test_a_card_that_is_too_long_is_not_fetched(hub, extra):
+    text = "# Faces\n" + "x" * (CARD_BYTES - 8 + extra)
+    HfApi().create_repo(f"{hub.user}/faces")
+    HfApi().upload_file(repo_id=f"{hub.user}/faces", path_or_fileobj=text.encode(), path_in_repo="README.md")
+    hub.requests.clear()
+    shown = card(ModelSource(f"{hub.user}/faces"))
+    if extra:
+        assert shown == f"There is no card for {hub.user}/faces, or it cannot be reached now."
+        assert {line.method for line in hub.requests} == {"HEAD"}
+    else:
+        assert shown == "##" + text
+
+
+def test_a_card_that_arrives_damaged_is_not_shown(hub):
+    HfApi().create_repo(f"{hub.user}/faces")
+    HfApi().upload_file(repo_id=f"{hub.user}/faces", path_or_fileobj=CARD.encode(), path_in_repo="README.md")
+    hub.fail_next(1000, None, path_contains="README.md", method="GET", how="corrupt")
+    assert card(ModelSource(f"{hub.user}/faces")).startswith("There is no card for")
+    hub.faults.clear()
+    assert "It draws." in card(ModelSource(f"{hub.user}/faces"))

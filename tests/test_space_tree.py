@@ -26,6 +26,7 @@ from PIL import Image
 
 from pix2pix import hub as hub_module
 from pix2pix.directions import DIRECTIONS
+from pix2pix.downloads import CARD_BYTES
 from pix2pix.drawn_faces import draw_pair
 from pix2pix.generator import UNetGenerator
 from pix2pix.inference import Translator
@@ -194,6 +195,19 @@ def test_a_model_that_is_not_there_is_named_before_anything_is_sent(hub, tmp_pat
             main(["--space", "artist/page", *arguments])
         assert caught.value.code == 2
         assert sentence in capsys.readouterr().err.splitlines()[-1]
+    assert not hub.writes()
+
+
+def test_a_model_whose_card_is_too_long_is_refused_before_it_is_fetched(hub, model, capsys):
+    hub_module.push(model, "artist/model")
+    HfApi().upload_file(path_or_fileobj=b"#" * (CARD_BYTES + 1), path_in_repo="README.md", repo_id="artist/model")
+    hub.requests.clear()
+    with pytest.raises(SystemExit) as caught:
+        main(["--space", "artist/page", "--model", "artist/model"])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "model 'artist/model': README.md has 1,000,001 bytes, more than the 1,000,000 that it may have" in said
+    assert {line.method for line in hub.requests if "README.md" in line.path} == {"HEAD"}
     assert not hub.writes()
 
 
