@@ -77,7 +77,8 @@ def card(source: ModelSource) -> str:
         return f"There is no card for {source.title}, or it cannot be reached now."
     text = re.sub(r"\A---\n.*?\n---\n", "", text, flags=re.DOTALL)
     text = re.sub(r"^## (How to use|Recipe)\n.*?(?=^## |\Z)", "", text, flags=re.DOTALL | re.MULTILINE)  # not for a visitor
-    text = re.sub(r"<!--.*?-->|!\[[^\]]*\]\([^)]*\)|<img[^>]*>", "", text, flags=re.DOTALL)
+    # Whatever a stranger's card holds, this takes time in proportion to its length: an attempt ends where the next begins.
+    text = re.sub(r"<!--.*?(?:-->|\Z)|!\[[^\[\]]*\]\([^()]*\)|<img[^<>]*>", "", text, flags=re.DOTALL)
     return re.sub(r"^#", "###", text.strip(), flags=re.MULTILINE)
 
 

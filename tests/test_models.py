@@ -101,3 +101,12 @@ def test_a_card_that_arrives_damaged_is_not_shown(hub):
     assert card(ModelSource(f"{hub.user}/faces")).startswith("There is no card for")
     hub.faults.clear()
     assert "It draws." in card(ModelSource(f"{hub.user}/faces"))
+
+
+@pytest.mark.parametrize("opening", ["<!--", "![", "![](", "<img", "---\n", "## Recipe\n", "<!--![](<img"])
+def test_a_card_of_nothing_but_openings_is_read_all_the_same(tmp_path, opening):
+    text = opening * (CARD_BYTES // len(opening))
+    (tmp_path / "README.md").write_text(text, encoding="utf-8")
+    shown = card(ModelSource(str(tmp_path)))  # it would take hours if each opening were looked at to the end of the card
+    assert len(shown) <= 2 * len(text)
+    assert "<!--" not in shown
