@@ -31,6 +31,7 @@ from pix2pix.layouts import (
     hub_splits,
     known_split,
     label_of,
+    local_folder,
     make_dataset,
     open_stored,
 )
@@ -94,25 +95,22 @@ def load_pairs(
     if dataset is None:
         first, count = _DRAWN_SEEDS[known_split(split, _DRAWN_SEEDS, "the data set of drawn faces")]
         return _drawn_pairs(first, count if max_pairs is None else min(count, max_pairs))
-    root = Path(dataset).expanduser()
+    root = local_folder(dataset, layout=layout)
     try:
-        is_local = root.exists()
-        if is_local:
-            splits = find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
-        elif layout != "auto":
-            raise DataError(f"layout '{layout}' describes local folders, but there is no folder '{dataset}'")
-        else:
+        if root is None:
             splits = hub_splits(str(dataset), columns=columns, revision=revision, token=token)
+        else:
+            splits = find_splits(root, columns=columns, layout=layout, max_pixels=max_pixels)
         pairs, faults, _ = splits[known_split(split, splits, f"'{dataset}'")]()
     except OSError as error:
         raise DataError(f"dataset '{dataset}' cannot be read ({error.strerror or error}); check the path") from error
     if max_pairs is not None and max_pairs < len(pairs):
         pairs = pairs.select(range(max_pairs))
     if not faults:
-        _, faults = examine(pairs, split=split, root=root if is_local else None, max_pixels=max_pixels)
+        _, faults = examine(pairs, split=split, root=root, max_pixels=max_pixels)
     if faults:
         more = f"; {len(faults) - 1} more such lines follow it" if len(faults) > 1 else ""
-        remedy = " (python -m pix2pix.prepare lists them all)" if more and is_local else ""
+        remedy = " (python -m pix2pix.prepare lists them all)" if more and root else ""
         raise DataError(faults[0] + more + remedy)
     if not len(pairs):
         raise DataError(f"split '{split}' of '{dataset}' is empty; a data set needs at least one pair")

@@ -36,9 +36,7 @@ FEATURES = datasets.Features(
 SPLIT_NAMES = {"training": "train", "testing": "test", "val": "validation", "valid": "validation"}
 """Other names of splits, in lower case, and what they are called here."""
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-"""What may be the id of a data set on the Hub."""
-
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _CUHK_NAME = re.compile(r"([fm])([0-9]?)-([0-9]{3})-([0-9]{2})(?:-sz[0-9]+)?", re.IGNORECASE)
 # Control characters, and what Python puts for bytes of a file name that are not UTF-8.
 _BROKEN_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -333,8 +331,6 @@ def hub_splits(
     Raises:
         DataError: If there is no such data set, or it cannot be loaded.
     """
-    if not HUB_ID.fullmatch(dataset):
-        raise DataError(f"dataset '{dataset}' does not exist; give a folder, or a Hub id such as 'user/name'")
     try:
         found = datasets.load_dataset(dataset, revision=revision, token=token)
     except Exception as error:  # as above, and everything that a network can do
@@ -480,6 +476,25 @@ def _cuhk_name(name: str) -> tuple[str, str, str] | None:
     # Photos of the second session are called f-..., their sketches F2-...; f1-... is the first session, other people.
     letter, session, person, shot = match.groups()
     return letter.lower() + session.replace("2", ""), person, shot
+
+
+def local_folder(dataset: str | os.PathLike, *, layout: Layout) -> Path | None:
+    """Where a data set lies on this machine; None for one that the Hub is to be asked for.
+
+    Raises:
+        DataError: If it can be neither.
+    """
+    root = Path(dataset).expanduser()
+    try:
+        if root.exists():
+            return root
+    except OSError as error:
+        raise DataError(f"dataset '{dataset}' cannot be read ({error.strerror or error}); check the path") from error
+    if layout != "auto":
+        raise DataError(f"layout '{layout}' describes local folders, but there is no folder '{dataset}'")
+    if not _HUB_ID.fullmatch(str(dataset)):
+        raise DataError(f"dataset '{dataset}' does not exist; give a folder, or a Hub id such as 'user/name'")
+    return None
 
 
 def known_split(split: str, splits: Iterable[str], where: str) -> str:

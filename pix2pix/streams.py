@@ -6,7 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import datasets
@@ -18,12 +18,12 @@ from pix2pix.data import PairedImages, examine, load_pairs
 from pix2pix.images import MAX_PIXELS
 from pix2pix.layouts import (
     FEATURES,
-    HUB_ID,
     SPLIT_NAMES,
     DataError,
     Layout,
     find_splits,
     known_split,
+    local_folder,
     make_dataset,
     one_line,
 )
@@ -226,18 +226,14 @@ def _stream_source(
     max_pixels: int,
 ) -> tuple[Callable[[list[str] | None], datasets.IterableDataset], Sequence[str]]:
     """What opens a data set as a stream of stored pictures, all columns of it or only some; and its picture columns."""
-    root = None if dataset is None else Path(dataset).expanduser()
+    root = None if dataset is None else local_folder(dataset, layout=layout)
     is_saved = root is not None and any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
     is_parquet = root is not None and any((*root.glob("*.parquet"), *root.glob("*/*.parquet")))
-    if root is not None and not root.exists() and layout != "auto":
-        raise DataError(f"layout '{layout}' describes local folders, but there is no folder '{dataset}'")
-    if root is not None and (not root.exists() or (is_parquet and not is_saved and layout in ("auto", "saved"))):
-        if not root.exists() and not HUB_ID.fullmatch(str(dataset)):
-            raise DataError(f"dataset '{dataset}' does not exist; give a folder, or a Hub id such as 'user/name'")
+    if dataset is not None and (root is None or (is_parquet and not is_saved and layout in ("auto", "saved"))):
 
         def from_builder(only: list[str] | None) -> datasets.IterableDataset:
             try:
-                builder = datasets.load_dataset_builder(str(root if root.exists() else dataset), revision=revision, token=token)
+                builder = datasets.load_dataset_builder(str(root or dataset), revision=revision, token=token)
                 if only is not None and hasattr(builder.config, "columns"):
                     builder.config.columns = only  # of parquet files the other columns are not even fetched
                 found = {SPLIT_NAMES.get(name, name): stream for name, stream in builder.as_streaming_dataset().items()}
