@@ -4,6 +4,7 @@ Folders of photos and sketches, folders with a `metadata.csv`, side-by-side pict
 decoded before a layout is recognised. What is wrong with a data set is an error; with pictures of a split, faults of it.
 """
 
+import contextlib
 import csv
 import functools
 import io
@@ -18,6 +19,7 @@ import datasets
 import huggingface_hub
 from PIL import Image
 
+from pix2pix.downloads import CARD_BYTES, DownloadError, MissingFileError, explained, fetch
 from pix2pix.images import MAX_PIXELS, SUFFIXES, ImageError, open_image, upright
 
 Layout = Literal["auto", "folders", "imagefolder", "side-by-side", "saved"]
@@ -37,6 +39,8 @@ SPLIT_NAMES = {"training": "train", "testing": "test", "val": "validation", "val
 """Other names of splits, in lower case, and what they are called here."""
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_DOWNLOADS_AT_ONCE = 8
+
 _CUHK_NAME = re.compile(r"([fm])([0-9]?)-([0-9]{3})-([0-9]{2})(?:-sz[0-9]+)?", re.IGNORECASE)
 # Control characters, and what Python puts for bytes of a file name that are not UTF-8.
 _BROKEN_NAME = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
@@ -331,19 +335,92 @@ def hub_splits(
     Raises:
         DataError: If there is no such data set, or it cannot be loaded.
     """
-    try:
-        found = datasets.load_dataset(dataset, revision=revision, token=token)
-    except Exception as error:  # as above, and everything that a network can do
-        where = f"'{dataset}'" + (f" at revision '{revision}'" if revision else "")
-        raise DataError(
-            f"dataset {where} is neither a folder here nor a data set that could be loaded from the Hub "
-            f"({one_line(error, token=token)}); "
-            "check the spelling, and the token if it is private"
-        ) from error
+    subject = hub_subject(dataset, revision)
+    with reading(subject, revision=revision, token=token):
+        builder = hub_builder(dataset, revision=revision, token=token)
+        if not Path(builder.cache_dir, "dataset_info.json").is_file():
+            _fetch_data_files(builder, dataset, subject, token)
+        builder.download_and_prepare()
+        found = builder.as_dataset()
     return {
         SPLIT_NAMES.get(split, split): functools.partial(_standard, pairs, columns, split, f"'{dataset}'")
         for split, pairs in found.items()
     }
+
+
+def hub_builder(dataset: str, *, revision: str | None, token: str | None) -> datasets.DatasetBuilder:
+    """What reads a data set on the Hub, at the very commit that the revision names now; its `hash` is that commit.
+
+    Raises:
+        DataError: If there is no such data set, or the Hub does not answer.
+    """
+    subject = hub_subject(dataset, revision)
+    with reading(subject, revision=revision, token=token):
+        options = {"repo_type": "dataset", "token": token, "most": CARD_BYTES}
+        try:
+            _, commit = fetch(dataset, "README.md", subject, revision=revision, **options)
+        except MissingFileError as error:
+            commit = error.commit or revision or "main"
+        # The library takes one of these that it cannot fetch for one that is not there, and then reads other files.
+        for file in (".huggingface.yaml", "dataset_infos.json"):
+            known = huggingface_hub.try_to_load_from_cache(dataset, file, repo_type="dataset", revision=commit)
+            if known is None or isinstance(known, str):  # else it is known to be missing, and a Hub that is away not asked
+                with contextlib.suppress(MissingFileError):
+                    fetch(dataset, file, subject, revision=commit, **options)
+        try:
+            builder = datasets.load_dataset_builder(dataset, revision=commit, token=token)
+        except FileNotFoundError:
+            # The library takes a repository that it may not look into for an empty one; its file system knows better.
+            files = huggingface_hub.HfFileSystem(endpoint=datasets.config.HF_ENDPOINT, token=token)
+            files.resolve_path(f"datasets/{dataset}@{commit}")
+            raise
+        # Of a Hub that does not answer, the library takes whatever commit it happens to have stored last.
+        if builder.hash != commit:
+            raise DataError(
+                f"{subject} could not be fetched (the Hub did not tell all, and commit {commit[:8]} is not in the cache); "
+                "try again later"
+            )
+    return builder
+
+
+def hub_subject(dataset: str, revision: str | None) -> str:
+    """What errors call a data set on the Hub."""
+    return f"dataset '{dataset}'" + (f" at revision '{revision}'" if revision else "")
+
+
+@contextlib.contextmanager
+def reading(subject: str, *, revision: str | None = None, token: str | None = None) -> Iterator[None]:
+    """Turn what the Hub, the network and the readers of files raise into one sentence of `DataError`.
+
+    Args:
+        subject: What the errors call the data set.
+        revision: Branch, tag or commit of it on the Hub.
+        token: That no error may quote.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except DownloadError as error:
+        raise DataError(str(error)) from None
+    except Exception as error:  # the readers' own errors come through, and everything that a network can do
+        huggingface_hub.HfFileSystem.clear_instance_cache()  # it would remember for ever that something is missing
+        told = explained(error, subject, revision=revision)
+        # Not chained: the client's own errors may quote headers, and so the token.
+        raise DataError(
+            told or f"{subject} cannot be read ({one_line(error, token=token)}); check what it holds, or try again later"
+        ) from None
+
+
+def _fetch_data_files(builder: datasets.DatasetBuilder, dataset: str, subject: str, token: str | None) -> None:
+    """Put the verified data files of a builder where the library looks for them; it compares sizes only."""
+    inside = f"hf://datasets/{dataset}@{builder.hash}/"
+    files = [str(file) for files in (builder.config.data_files or {}).values() for file in files]
+    # What a card takes from other repositories is not verified.
+    names = dict.fromkeys(file.removeprefix(inside) for file in files if file.startswith(inside))
+    options = {"repo_type": "dataset", "revision": builder.hash, "token": token}
+    with ThreadPoolExecutor(_DOWNLOADS_AT_ONCE) as pool:
+        list(pool.map(lambda name: fetch(dataset, name, subject, **options), names))
 
 
 def _standard(pairs: datasets.Dataset, columns: Sequence[str], split: str, where: str) -> Split:

@@ -1,8 +1,10 @@
+import contextlib
 import os
 from pathlib import Path
 
 import datasets
 import pytest
+from huggingface_hub import HfApi, HfFileSystem
 from noise_pairs import (
     SIZE,
     as_dataset,
@@ -18,8 +20,9 @@ from noise_pairs import (
     write_side_by_side,
 )
 
+from pix2pix import downloads
 from pix2pix.data import load_pairs
-from pix2pix.layouts import FEATURES, person_of
+from pix2pix.layouts import FEATURES, DataError, person_of
 
 
 @pytest.fixture(autouse=True)
@@ -116,20 +119,203 @@ def test_a_hub_id_by_revision(hub):
     assert pixels(load_pairs("artist/faces", split="test")) == expected(range(10, 12))
     assert pixels(load_pairs("artist/faces", revision=first.oid)) == expected(range(4))
     assert fault("artist/faces", split="valid").endswith("has no split 'validation'; splits there: test, train")
-    assert "at revision 'gone' is neither" in fault("artist/faces", revision="gone")
+    assert fault("artist/faces", revision="gone").endswith("has no revision 'gone'; give a branch, tag or commit")
 
 
 def test_a_missing_data_set_and_a_refused_token_are_one_line(hub):
-    assert fault("artist/nothing").startswith("dataset 'artist/nothing' is neither a folder here nor a data set that")
+    assert fault("artist/nothing").startswith("dataset 'artist/nothing' is neither a local folder nor a repository on the Hub")
     as_dataset(range(2)).push_to_hub("artist/secret", private=True)
     token = "hf_refusedrefusedrefused"
     message = fault("artist/secret", token=token)
-    assert message.startswith("dataset 'artist/secret' is neither")
+    assert message.startswith("dataset 'artist/secret' could not be fetched (the Hub answered 401); log in with")
     assert token not in message
     broken = "hf_with a line\nbreak"
     assert "with a line" not in fault("artist/secret", token=broken)
     assert "does not exist" in fault("no/such/folder")
     assert "describes local folders" in fault("artist/secret", layout="folders")
+
+
+# -- a Hub in trouble --------------------------------------------------------------------------------------------------
+
+REQUESTS = {
+    "is there a card": ("HEAD", "README.md"),
+    "the card": ("GET", "README.md"),
+    "are there settings": ("HEAD", ".huggingface.yaml"),
+    "are there old settings": ("HEAD", "dataset_infos.json"),
+    "is it there": ("GET", "/api/datasets/artist/faces/revision"),
+    "what is in it": ("GET", "/tree/"),
+    "are there pairs": ("HEAD", ".parquet"),
+    "the pairs": ("GET", ".parquet"),
+}
+"""What is asked of the Hub for a data set: method, and a part of the path."""
+
+REMEDIES = {401: "log in with `hf auth login`", 403: "log in with `hf auth login`", 429: "try again in some minutes"}
+
+
+@pytest.fixture
+def faces(hub, monkeypatch):
+    """A data set on the Hub, and clients that do not wait before they try again."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    as_dataset(range(4)).push_to_hub("artist/faces")
+    HfFileSystem.clear_instance_cache()
+    hub.requests.clear()
+    return hub
+
+
+@contextlib.contextmanager
+def impatience():
+    """Clients that give a silent Hub up at once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.3)
+        patched.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        patched.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 0.3)
+        patched.setattr(downloads, "STALL", 0.3)
+        yield
+
+
+def refused(hub, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        load_pairs("artist/faces", **options)
+    said = str(caught.value)
+    assert said.startswith("dataset 'artist/faces'")
+    assert "\n" not in said
+    assert hub.token not in f"{caught.getrepr(chain=True, style='native')}"
+    return said
+
+
+def test_no_request_for_a_data_set_is_missing_below(faces):
+    load_pairs("artist/faces")
+    for line in faces.requests:
+        is_known = any(line.method == method and part in line.path for method, part in REQUESTS.values())
+        assert is_known or line.path.endswith("faces.py")  # a script: it would be refused, so that none comes is no fault
+
+
+@pytest.mark.parametrize("place", REQUESTS)
+def test_a_refusal_of_the_hub_is_one_sentence_and_the_next_try_succeeds(faces, place):
+    method, part = REQUESTS[place]
+    for status in (401, 403, 404, 429, 500, 503):
+        headers = {"Retry-After": "0", "X-Error-Message": f"what is {faces.token}?"}
+        faces.fail_next(1000, status, path_contains=part, method=method, headers=headers)
+        said = refused(faces)
+        assert f"(the Hub answered {status}); " in said
+        assert said.endswith(REMEDIES.get(status, "try again later"))
+        faces.faults.clear()
+    headers = {"X-Error-Code": "GatedRepo", "X-Error-Message": "Access to dataset artist/faces is restricted."}
+    faces.fail_next(1000, 403, path_contains=part, method=method, headers=headers)
+    assert refused(faces).endswith("is gated; ask for access on its page, then `hf auth login`")
+    faces.faults.clear()
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+
+
+@pytest.mark.parametrize("place", REQUESTS)
+def test_a_connection_that_never_lasts_is_one_sentence_and_the_next_try_succeeds(faces, place):
+    method, part = REQUESTS[place]
+    for how in ("silence",) if method == "HEAD" else ("silence", "stall", "cut"):  # a HEAD has no middle
+        faces.fail_next(1000, None, path_contains=part, method=method, how=how)
+        with impatience():
+            said = refused(faces)
+        assert said.endswith(("; try again later", "; check the connection, or give a local folder"))
+        faces.faults.clear()
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+
+
+@pytest.mark.parametrize("how", ["cut", "stall", "corrupt"])
+@pytest.mark.parametrize("file", ["README.md", ".parquet"])
+def test_a_file_that_is_spoilt_once_is_fetched_again(faces, monkeypatch, file, how):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    faces.fail_next(1, None, path_contains=file, method="GET", how=how)
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+    asked = [line.status for line in faces.requests if line.method == "GET" and file in line.path]
+    assert asked[0] == 0
+    assert len(asked) > 1  # not just 2: a busy machine may make a whole answer come too late
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_passing_refusal_is_not_noticed_where_the_client_asks_again(faces, status):
+    asked_again = [(method, part) for method, part in REQUESTS.values() if method == "HEAD" or part == "/tree/"]
+    for method, part in asked_again:
+        faces.fail_next(1, status, path_contains=part, method=method, headers={"Retry-After": "0"})
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+    assert [line.status for line in faces.requests].count(status) == len(asked_again)
+
+
+@pytest.mark.parametrize("file", ["README.md", ".parquet"])
+def test_a_file_that_is_always_spoilt_is_never_used(faces, file):
+    faces.fail_next(1000, None, path_contains=file, method="GET", how="corrupt")
+    assert f"{file} differs from what the Hub announces, also when downloaded anew; try again later" in refused(faces)
+    assert f"{file} differs" in refused(faces)  # what is left of it in the cache is not used either
+    faces.faults.clear()
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+
+
+def test_pictures_that_lie_on_the_hub_one_by_one_are_verified_one_by_one(faces, tmp_path):
+    HfApi().create_repo("artist/pictures", repo_type="dataset")
+    HfApi().upload_folder(repo_id="artist/pictures", repo_type="dataset", folder_path=write_imagefolder(tmp_path))
+    faces.fail_next(1000, None, path_contains="a/p02.png", method="GET", how="corrupt")
+    assert "dataset 'artist/pictures': train/a/p02.png differs from what the Hub announces" in fault("artist/pictures")
+    faces.faults.clear()
+    assert pixels(load_pairs("artist/pictures")) == pixels(load_pairs(tmp_path))
+    assert pixels(load_pairs("artist/pictures", split="test")) == expected(range(10, 12))
+
+
+def test_a_list_of_files_that_is_spoilt_gives_no_other_pairs(faces):
+    faces.fail_next(1, None, path_contains="/tree/", how="corrupt")
+    with contextlib.suppress(DataError):  # the flipped bit may lie where nobody looks
+        assert pixels(load_pairs("artist/faces")) == expected(range(4))
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+
+
+def test_a_hub_in_trouble_is_no_reason_to_take_another_version(faces):
+    """The datasets library would take what it has stored last, whatever was asked for."""
+    assert len(load_pairs("artist/faces")) == 4
+    as_dataset(range(2)).push_to_hub("artist/faces", revision="other")
+    for method, part in REQUESTS.values():
+        for status in (401, 500):
+            HfFileSystem.clear_instance_cache()
+            faces.fail_next(1000, status, path_contains=part, method=method)
+            assert "at revision 'other' could not be fetched (the Hub " in refused(faces, revision="other")
+            faces.faults.clear()
+    assert pixels(load_pairs("artist/faces", revision="other")) == expected(range(2))
+
+
+def test_without_a_hub_the_pairs_of_that_revision_are_taken_from_the_cache(faces, monkeypatch):
+    as_dataset(range(2)).push_to_hub("artist/faces", revision="other")
+    for revision, numbers in (("other", range(2)), ("main", range(4)), (None, range(4))):
+        assert pixels(load_pairs("artist/faces", revision=revision)) == expected(numbers)
+    HfFileSystem.clear_instance_cache()
+    faces.fail_next(10_000, 503)
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+    assert "try again later" in refused(faces, revision="other")  # it lies there, but not where the library looks
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", "/nowhere")
+    assert "HF_HUB_OFFLINE is set" in refused(faces)
+
+
+def test_a_card_that_is_too_long_is_not_fetched(faces):
+    card = faces.files("artist/faces", kind="dataset")["README.md"] + b" " * downloads.CARD_BYTES
+    HfApi().upload_file(path_or_fileobj=card, path_in_repo="README.md", repo_id="artist/faces", repo_type="dataset")
+    faces.requests.clear()
+    assert f"README.md has {len(card):,} bytes, more than the 1,000,000 that it may have" in refused(faces)
+    assert {line.method for line in faces.requests} == {"HEAD"}
+
+
+def test_a_data_set_without_a_card_is_read_at_the_commit_of_that_moment(faces):
+    HfApi().delete_file("README.md", repo_id="artist/faces", repo_type="dataset")
+    faces.requests.clear()
+    assert pixels(load_pairs("artist/faces")) == expected(range(4))
+    head = faces.repo("artist/faces", kind="dataset").branches["main"]
+    assert {head in line.path for line in faces.requests if "main" not in line.path} == {True}
+
+
+@pytest.mark.parametrize("token", ["hf_broken\nline1234567", "hf_späße1234567", " ", "hf_with blank1234"])
+@pytest.mark.parametrize("is_argument", [True, False])
+def test_a_token_is_never_told(faces, monkeypatch, token, is_argument):
+    monkeypatch.setenv("HF_TOKEN", faces.token if is_argument else token)
+    with pytest.raises(DataError) as caught:
+        load_pairs("artist/absent", token=token if is_argument else None)
+    assert "1234" not in f"{caught.getrepr(chain=True, style='native')}"
+    assert "\n" not in str(caught.value)
 
 
 # -- matching, names and people ----------------------------------------------------------------------------------------
