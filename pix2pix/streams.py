@@ -1,6 +1,8 @@
 """Pairs that are read while they are trained on: memory does not grow with their number, and every epoch can be repeated."""
 
 import collections
+import copy
+import functools
 import hashlib
 import itertools
 import os
@@ -22,10 +24,12 @@ from pix2pix.layouts import (
     DataError,
     Layout,
     find_splits,
+    hub_builder,
+    hub_subject,
     known_split,
     local_folder,
     make_dataset,
-    one_line,
+    reading,
 )
 
 STREAM_BUFFER = 1000
@@ -42,6 +46,7 @@ class PairStream:
     with the lowest hashes too, but exactly that share of them, which needs a look at all.
 
     Hub data sets and parquet files are read in pieces and never stored. Of other local folders the file names are held.
+    What a Hub data set holds at the beginning is what is read of it until the end: at the commit of that moment.
 
     Args:
         dataset: As for `load_pairs`.
@@ -79,6 +84,7 @@ class PairStream:
         self.max_pairs = max_pairs
         self.fraction = fraction
         self._where = f"split '{self.split}' of '{dataset or 'drawn faces'}'"
+        self._token = token
         self._source, self._columns = _stream_source(dataset, self.split, columns, layout, revision, token, max_pixels)
         there = self._source(None).column_names or []
         for column in self._columns:
@@ -92,7 +98,7 @@ class PairStream:
         self._identities = [name for name in ("person_id", "name") if name in there]
         self.train_count = self.held_count = 0
         digest = hashlib.sha256()
-        for row in self._read(self._identities or list(self._columns)):
+        for row in self._read(tuple(self._identities or self._columns)):
             digest.update(repr([row.get("person_id"), row.get("name")]).encode())
             if self._is_held_out(row):
                 self.held_count += 1
@@ -140,19 +146,15 @@ class PairStream:
         for place in numbers.permutation(len(waiting)):
             yield waiting[place]
 
-    def _read(self, only: list[str] | None, *, parts: int | None = None) -> Iterator[dict[str, Any]]:
+    def _read(self, only: tuple[str, ...] | None, *, parts: int | None = None) -> Iterator[dict[str, Any]]:
         """All rows, or some columns of them; `parts` is the seed of the order of the data set's parts, None for its own."""
-        try:
+        with reading(self._where, token=self._token):
             stream = self._source(only)
             if self.max_pairs is not None:
                 stream = stream.take(self.max_pairs)
             if parts is not None:
                 stream = stream.shuffle(seed=parts, buffer_size=1, max_buffer_input_shards=1)
             yield from stream
-        except DataError:
-            raise
-        except Exception as error:  # the readers' own errors come through, and everything that a network can do
-            raise DataError(f"{self._where} cannot be read ({one_line(error)}); check it, and the connection") from error
 
     def _is_held_out(self, row: dict[str, Any]) -> bool:
         if not self.fraction:
@@ -224,28 +226,30 @@ def _stream_source(
     revision: str | None,
     token: str | None,
     max_pixels: int,
-) -> tuple[Callable[[list[str] | None], datasets.IterableDataset], Sequence[str]]:
+) -> tuple[Callable[[tuple[str, ...] | None], datasets.IterableDataset], Sequence[str]]:
     """What opens a data set as a stream of stored pictures, all columns of it or only some; and its picture columns."""
     root = None if dataset is None else local_folder(dataset, layout=layout)
     is_saved = root is not None and any((root / name).is_file() for name in ("dataset_dict.json", "state.json"))
     is_parquet = root is not None and any((*root.glob("*.parquet"), *root.glob("*/*.parquet")))
     if dataset is not None and (root is None or (is_parquet and not is_saved and layout in ("auto", "saved"))):
+        subject = hub_subject(dataset, revision) if root is None else f"dataset '{dataset}'"
+        with reading(subject, token=token):
+            if root is None:
+                builder = hub_builder(str(dataset), revision=revision, token=token)
+            else:
+                builder = datasets.load_dataset_builder(str(root))
 
-        def from_builder(only: list[str] | None) -> datasets.IterableDataset:
-            try:
-                builder = datasets.load_dataset_builder(str(root or dataset), revision=revision, token=token)
-                if only is not None and hasattr(builder.config, "columns"):
-                    builder.config.columns = only  # of parquet files the other columns are not even fetched
-                found = {SPLIT_NAMES.get(name, name): stream for name, stream in builder.as_streaming_dataset().items()}
-            except Exception as error:  # as in `hub_splits`
-                raise DataError(
-                    f"dataset '{dataset}' cannot be streamed ({one_line(error, token=token)}); check the spelling, "
-                    "and the token if it is private"
-                ) from error
-            # A reader of parquet fetches far ahead within what it was told to read: that must be a block, not a file. And
-            # more parts make a better order.
-            stream = found[known_split(split, found, f"'{dataset}'")].reshard()
-            stream = stream.select_columns(only) if only is not None else stream
+        @functools.cache  # opened once: at the beginning of an epoch the Hub is asked for nothing but the pairs
+        def from_builder(only: tuple[str, ...] | None) -> datasets.IterableDataset:
+            with reading(subject, token=token):
+                reader = copy.deepcopy(builder)
+                if only is not None and hasattr(reader.config, "columns"):
+                    reader.config.columns = list(only)  # of parquet files the other columns are not even fetched
+                found = {SPLIT_NAMES.get(name, name): stream for name, stream in reader.as_streaming_dataset().items()}
+                # A reader of parquet fetches far ahead within what it was told to read: that must be a block, not a file.
+                # And more parts make a better order.
+                stream = found[known_split(split, found, f"'{dataset}'")].reshard()
+            stream = stream.select_columns(list(only)) if only is not None else stream
             return _undecoded(stream, columns)
 
         return from_builder, columns
@@ -253,7 +257,8 @@ def _stream_source(
     if root is None:
         pairs = load_pairs(split=split)
     elif is_saved and layout in ("auto", "saved"):
-        saved = datasets.load_from_disk(str(root))
+        with reading(f"dataset '{dataset}'"):
+            saved = datasets.load_from_disk(str(root))
         splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
         splits = {SPLIT_NAMES.get(name, name): pairs for name, pairs in splits.items()}
         pairs = splits[known_split(split, splits, f"'{dataset}'")]
@@ -265,8 +270,8 @@ def _stream_source(
         columns = ("photo", "sketch")
     shards = max(1, min(_SHARDS, len(pairs)))
 
-    def from_table(only: list[str] | None) -> datasets.IterableDataset:
-        chosen = pairs if only is None else pairs.select_columns(only)
+    def from_table(only: tuple[str, ...] | None) -> datasets.IterableDataset:
+        chosen = pairs if only is None else pairs.select_columns(list(only))
         return _undecoded(chosen.with_format(None).to_iterable_dataset(num_shards=shards), columns)
 
     return from_table, columns

@@ -1,11 +1,16 @@
+import contextlib
 import hashlib
 import threading
+from pathlib import Path
 
 import datasets
 import pytest
 import torch
-from noise_pairs import picture, write_folders, write_imagefolder, write_side_by_side
+from huggingface_hub import HfFileSystem
+from noise_pairs import SIZE, photo_of, picture, save, write_folders, write_imagefolder, write_side_by_side
+from PIL import Image
 
+from pix2pix import downloads, prepare
 from pix2pix.data import PairedImages, load_pairs
 from pix2pix.layouts import FEATURES, DataError, as_png, make_dataset
 from pix2pix.streams import PairStream, StreamedImages
@@ -159,3 +164,139 @@ def test_a_bad_picture_in_a_stream_is_named_when_it_is_come_to(tmp_path):
         list(StreamedImages(PairStream(root, fraction=0), image_size=(16, 16)))
     with pytest.raises(DataError, match="has 30 x 30 pixels, more than the limit of 800"):
         list(StreamedImages(PairStream(root, fraction=0, max_pixels=800), image_size=(16, 16)))
+
+
+# -- a Hub in trouble --------------------------------------------------------------------------------------------------
+
+REQUESTS = {"the card": ("HEAD", "README.md"), "what is in it": ("GET", "/tree/"), "the pairs": ("GET", ".parquet")}
+"""Some of what is asked of the Hub when a stream begins (`test_layouts` has them all), and, last, what each epoch asks."""
+
+REMEDIES = {401: "log in with `hf auth login`", 403: "log in with `hf auth login`", 429: "try again in some minutes"}
+
+
+@pytest.fixture
+def streamed(hub, tmp_path, monkeypatch):
+    """Pairs on the Hub that `prepare` wrote, and clients that do not wait before they try again, nor often."""
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    monkeypatch.setattr(datasets.config, "STREAMING_READ_MAX_RETRIES", 1)
+    publish(tmp_path / "pairs", range(24))
+    HfFileSystem.clear_instance_cache()
+    hub.requests.clear()
+    return hub
+
+
+def publish(root: Path, numbers: range) -> None:
+    for number in numbers:
+        save(photo_of(number), root / "photos" / f"p{number}.png")
+        save(Image.new("L", SIZE, number), root / "sketches" / f"p{number}.png")  # small: half of the file is photos
+    assert prepare.main([str(root), "--push-to-hub", "artist/faces"]) == 0
+
+
+@contextlib.contextmanager
+def impatience():
+    """Clients that give a silent Hub up at once."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.3)
+        patched.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        patched.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 0.3)
+        patched.setattr(downloads, "STALL", 0.3)
+        yield
+
+
+def begun() -> PairStream:
+    return PairStream("artist/faces", fraction=0)
+
+
+def rows_of(stream: PairStream, *, epoch: int = 0) -> list[dict]:
+    return list(stream.rows(seed=0, epoch=epoch, buffer_size=4))
+
+
+def refused(hub, action, *arguments) -> str:
+    with pytest.raises(DataError) as caught:
+        action(*arguments)
+    said = str(caught.value)
+    assert "'artist/faces'" in said
+    assert "\n" not in said
+    assert hub.token not in f"{caught.getrepr(chain=True, style='native')}"
+    return said
+
+
+@pytest.mark.parametrize("place", REQUESTS)
+def test_a_stream_that_the_hub_refuses_is_one_sentence_and_the_next_try_succeeds(streamed, place):
+    method, part = REQUESTS[place]
+    for status in (401, 403, 404, 429, 500, 503):
+        headers = {"Retry-After": "0", "X-Error-Message": f"what is {streamed.token}?"}
+        streamed.fail_next(1000, status, path_contains=part, method=method, headers=headers)
+        said = refused(streamed, begun)
+        assert f"(the Hub answered {status}); " in said
+        assert said.endswith(REMEDIES.get(status, "try again later"))
+        streamed.faults.clear()
+    assert len(rows_of(begun())) == 24
+
+
+@pytest.mark.parametrize("how", ["silence", "stall", "cut"])
+def test_a_stream_over_a_connection_that_never_lasts_is_one_sentence_and_the_next_try_succeeds(streamed, how):
+    for method, part in REQUESTS.values():
+        if method == "GET" or how == "silence":  # a HEAD has no middle
+            streamed.fail_next(1000, None, path_contains=part, method=method, how=how)
+            with impatience():
+                said = refused(streamed, begun)
+            assert said.endswith(("; try again later", "; check the connection, or give a local folder"))
+            streamed.faults.clear()
+    assert len(rows_of(begun())) == 24
+
+
+def test_an_epoch_that_fails_is_one_sentence_and_can_be_repeated(streamed):
+    stream = begun()
+    undisturbed = rows_of(stream)
+    for status in (401, 403, 404, 429, 500, 503):
+        streamed.fail_next(1000, status, path_contains=".parquet", headers={"Retry-After": "0"})
+        assert f"split 'train' of 'artist/faces' could not be fetched (the Hub answered {status}); " in refused(
+            streamed, rows_of, stream
+        )
+        streamed.faults.clear()
+    for how in ("silence", "stall", "cut"):
+        streamed.fail_next(1000, None, path_contains=".parquet", how=how)
+        with impatience():
+            assert refused(streamed, rows_of, stream).endswith("; try again later")
+        streamed.faults.clear()
+    assert rows_of(stream) == undisturbed
+
+
+def test_an_epoch_with_passing_faults_is_the_same_epoch(streamed, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.5)
+    stream = begun()
+    undisturbed = rows_of(stream)
+    for status, how in ((429, "cut"), (500, "cut"), (503, "cut"), (None, "silence"), (None, "stall"), (None, "cut")):
+        streamed.requests.clear()
+        streamed.fail_next(1, status, path_contains=".parquet", headers={"Retry-After": "0"}, how=how)
+        assert rows_of(stream) == undisturbed
+        assert streamed.requests[0].status == (status or 0)
+
+
+def test_an_epoch_asks_for_nothing_but_the_pairs_as_they_were_at_the_beginning(streamed, tmp_path):
+    stream = begun()
+    undisturbed = rows_of(stream, epoch=1)
+    publish(tmp_path / "others", range(30, 40))
+    streamed.requests.clear()
+    assert rows_of(stream, epoch=1) == undisturbed
+    assert {(line.method, line.path.rsplit("/", 1)[1]) for line in streamed.requests} == {
+        ("GET", "train-00000-of-00001.parquet")
+    }
+    assert sorted(row["name"] for row in rows_of(begun())) == [f"p{number}" for number in range(30, 40)]
+
+
+def test_training_on_a_stream_that_breaks_off_ends_in_that_sentence(streamed):
+    images = StreamedImages(begun(), image_size=(16, 16))
+    streamed.fail_next(1000, 503, path_contains=".parquet")
+    assert "(the Hub answered 503); try again later" in refused(streamed, list, images)
+
+
+@pytest.mark.parametrize("token", ["hf_broken\nline1234567", "hf_späße1234567", " ", "hf_with blank1234"])
+@pytest.mark.parametrize("is_argument", [True, False])
+def test_a_token_is_never_told_by_a_stream(streamed, monkeypatch, token, is_argument):
+    monkeypatch.setenv("HF_TOKEN", streamed.token if is_argument else token)
+    with pytest.raises(DataError) as caught:
+        PairStream("artist/absent", token=token if is_argument else None)
+    assert "1234" not in f"{caught.getrepr(chain=True, style='native')}"
+    assert "\n" not in str(caught.value)
