@@ -342,7 +342,7 @@ def write_dataset(survey: Survey, folder: Path, *, dataset: str, license: str | 
         for index in range(count):
             shard = split.pairs.shard(num_shards=count, index=index, contiguous=True).with_format("arrow")
             file = folder / "data" / f"{name}-{index:05d}-of-{count:05d}.parquet"
-            with pyarrow.parquet.ParquetWriter(file, FEATURES.arrow_schema) as writer:
+            with pyarrow.parquet.ParquetWriter(file, FEATURES.arrow_schema, write_page_checksum=True) as writer:
                 for rows in shard.iter(_ROWS_AT_ONCE):
                     rows = embed_table_storage(rows)
                     sizes[name] += rows.nbytes

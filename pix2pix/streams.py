@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 import numpy as np
 import torch
+from pyarrow.dataset import ParquetFragmentScanOptions
 from torch import Tensor
 
 from pix2pix.data import PairedImages, examine, load_pairs
@@ -243,6 +244,8 @@ def _stream_source(
         def from_builder(only: tuple[str, ...] | None) -> datasets.IterableDataset:
             with reading(subject, token=token):
                 reader = copy.deepcopy(builder)
+                if hasattr(reader.config, "fragment_scan_options"):  # pages that carry a checksum are held against it
+                    reader.config.fragment_scan_options = ParquetFragmentScanOptions(page_checksum_verification=True)
                 if only is not None and hasattr(reader.config, "columns"):
                     reader.config.columns = list(only)  # of parquet files the other columns are not even fetched
                 found = {SPLIT_NAMES.get(name, name): stream for name, stream in reader.as_streaming_dataset().items()}

@@ -274,6 +274,16 @@ def test_an_epoch_with_passing_faults_is_the_same_epoch(streamed, monkeypatch):
         assert streamed.requests[0].status == (status or 0)
 
 
+def test_what_arrives_damaged_of_prepared_pairs_is_never_trained_on(streamed):
+    stream = begun()
+    undisturbed = rows_of(stream)
+    streamed.requests.clear()
+    streamed.fail_next(2, None, path_contains=".parquet", how="corrupt")  # its end; then all, and its middle is a photo
+    assert "split 'train' of 'artist/faces' cannot be read" in refused(streamed, rows_of, stream)
+    assert [line.status for line in streamed.requests] == [0, 0]
+    assert rows_of(stream) == undisturbed
+
+
 def test_an_epoch_asks_for_nothing_but_the_pairs_as_they_were_at_the_beginning(streamed, tmp_path):
     stream = begun()
     undisturbed = rows_of(stream, epoch=1)
