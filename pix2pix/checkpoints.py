@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pix2pix.files import flush, whole_folder
+from pix2pix.files import flush, whole_folder, write_tensors
 
 _NAME = re.compile(r"epoch_(\d{4,})(?:_step_(\d{8,}))?")
 
@@ -82,14 +82,14 @@ def save_state(
     """
     tensors = {f"{key}/{name}": value for key, module in networks.items() for name, value in module.state_dict().items()}
     with whole_folder(folder) as temporary:
-        save_file({name: _plain(value) for name, value in tensors.items()}, temporary / "networks.safetensors")
+        write_tensors(temporary / "networks.safetensors", {name: _plain(value) for name, value in tensors.items()})
         moments, groups = {}, {}
         for key, optimizer in optimizers.items():
             state = optimizer.state_dict()
             groups[key] = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
             for index, values in state["state"].items():
                 moments.update({f"{key}/{index}/{name}": _plain(value) for name, value in values.items()})
-        save_file(moments, temporary / "optimizers.safetensors")
+        write_tensors(temporary / "optimizers.safetensors", moments)
         (temporary / "progress.json").write_text(json.dumps({**progress, "groups": groups}), encoding="utf-8")
         for direction, source in best.items():
             (temporary / "best" / direction).mkdir(parents=True)

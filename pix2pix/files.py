@@ -9,9 +9,14 @@ import contextlib
 import os
 import re
 import shutil
+import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # The last are those that safetensors itself writes to.
 _TEMPORARY = re.compile(r"\..+-[0-9a-f]{8}(-old)?(\.\w+)?|\.probe-[0-9a-f]{32}|\.tmp\w{6}")
@@ -96,6 +101,20 @@ def write_text(path: str | Path, text: str) -> None:
     """Write UTF-8 `text` to `path`, whole or not at all."""
     with whole_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_tensors(path: Path, tensors: Mapping[str, "Tensor"], *, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file into a whole file or folder, with the permissions that any other new file gets.
+
+    safetensors writes to a temporary file of its own, which is its owner's alone whatever the umask says, and renames that.
+    """
+    from safetensors.torch import save_file
+
+    path.touch()
+    mode = stat.S_IMODE(path.stat().st_mode)  # what the umask leaves; asking for the umask would mean to set it
+    save_file(dict(tensors), path, metadata=metadata)
+    if stat.S_IMODE(path.stat().st_mode) != mode:
+        path.chmod(mode)
 
 
 def make_folder(path: str | Path) -> None:

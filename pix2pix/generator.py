@@ -8,12 +8,12 @@ from typing import Any, Literal
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pix2pix.downloads import DownloadError, MissingFileError, fetch
-from pix2pix.files import whole_file, write_text
+from pix2pix.files import whole_file, write_tensors, write_text
 from pix2pix.images import pad_to_multiple, parse_image_size
 from pix2pix.layers import initialise, norm, pad_to_even
 
@@ -286,7 +286,7 @@ class UNetGenerator(
         folder = Path(save_directory)
         weights = {name: w.detach().to("cpu", dtype or w.dtype).contiguous() for name, w in self.state_dict().items()}
         with whole_file(folder / WEIGHTS_NAME) as temporary:
-            save_file(weights, temporary, metadata={"format": "pt"})
+            write_tensors(temporary, weights, metadata={"format": "pt"})
         write_text(folder / CONFIG_NAME, json.dumps({"architecture": type(self).__name__, **self.config}, indent=2) + "\n")
 
     @classmethod

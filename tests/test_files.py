@@ -1,10 +1,17 @@
 import os
+import stat
 import subprocess
 import sys
 
 import pytest
+import torch
+from model_folders import run_folder
+from noise_pairs import write_folders
+from safetensors.torch import load_file
 
-from pix2pix.files import remove_leftovers, require_writable, whole_file, whole_folder, write_text
+from pix2pix import evaluate, export, prepare, publish, static_page, translate
+from pix2pix.checkpoints import save_state
+from pix2pix.files import remove_leftovers, require_writable, whole_file, whole_folder, write_tensors, write_text
 
 
 def content(folder):
@@ -110,3 +117,47 @@ def test_what_killed_processes_left_goes_and_nothing_else(tmp_path):
     remove_leftovers(tmp_path)
     assert {entry.name for entry in tmp_path.iterdir()} == kept
     remove_leftovers(tmp_path / "nowhere")
+
+
+@pytest.fixture(params=[0o022, 0o027, 0o077], ids=oct)
+def umask(request):
+    before = os.umask(request.param)
+    yield request.param
+    os.umask(before)
+
+
+def permissions(folder):
+    """Of all that lies in a folder, by kind."""
+    found = {"files": set(), "folders": set()}
+    for path in folder.rglob("*"):
+        found["folders" if path.is_dir() else "files"].add(stat.S_IMODE(path.stat().st_mode))
+    return found
+
+
+def test_weights_can_be_read_by_whom_the_umask_lets(tmp_path, umask):
+    with whole_file(tmp_path / "model" / "model.safetensors") as temporary:
+        write_tensors(temporary, {"a": torch.ones(2)}, metadata={"format": "pt"})
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(network.parameters())
+    save_state(tmp_path / "epoch_0000", networks={"n": network}, optimizers={"n": optimizer}, progress={}, best={})
+    assert permissions(tmp_path) == {"files": {0o666 & ~umask}, "folders": {0o777 & ~umask}}
+    assert load_file(tmp_path / "model" / "model.safetensors")["a"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("umask", [0o027], ids=oct, indirect=True)
+@pytest.mark.parametrize("program", [evaluate, export, prepare, publish, static_page, translate], ids=lambda p: p.__name__)
+def test_what_the_programs_write_can_be_read_by_whom_the_umask_lets(tmp_path, umask, program):
+    pairs, model, output = write_folders(tmp_path / "pairs"), run_folder(tmp_path / "model"), tmp_path / "output"
+    words = {
+        evaluate: ["--model", model, "--dataset", pairs, "--direction", "photo2sketch", "--no-identity", "--output", output],
+        export: ["--model", model, "--output", output],
+        prepare: [pairs, "--output", output],
+        publish: ["--model", model, "--folder", output, "--half"],
+        static_page: ["--model", model, "--output", output],
+        translate: ["--model", model, "--direction", "photo2sketch", pairs / "test" / "photos", "--output", output],
+    }[program]
+    assert program.main([str(word) for word in words]) == 0
+    found = permissions(output)
+    assert found["files"] == {0o666 & ~umask}
+    assert found["folders"] <= {0o777 & ~umask}
+    assert stat.S_IMODE(output.stat().st_mode) == 0o777 & ~umask

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -171,6 +172,16 @@ def test_without_people_held_out_the_last_weights_are_the_product(start, tmp_pat
     for direction in DIRECTIONS:
         assert found[f"{direction}/model.safetensors"] == found[f"last/{direction}/model.safetensors"]
     assert arguments.read_arguments(tmp_path / "run")["train_pairs"] == 10
+
+
+def test_what_a_run_leaves_can_be_read_by_whom_the_umask_lets(pairs, tmp_path):
+    running = process("run", pairs, tmp_path, "--max-steps", "1", "--report-to", "tensorboard", umask=0o027)
+    said, _ = running.communicate()
+    assert running.returncode == 0, said
+    left = list((tmp_path / "run").rglob("*"))
+    assert {stat.S_IMODE(path.stat().st_mode) for path in left if path.is_file()} == {0o640}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in left if path.is_dir()} == {0o750}
+    assert {".safetensors", ".png", ".json", ".jsonl", ".md"} <= {path.suffix for path in left}
 
 
 # -- the paper's ablations ---------------------------------------------------------------------------------------------
