@@ -688,7 +688,7 @@ class Run:
             is_last = epoch == args.planned_epochs
             paused = time.monotonic()
             if epoch % args.validate_every == 0 or epoch % args.checkpoint_every == 0 or is_last:
-                self.read_losses(epoch)  # before anything is kept: a loss that is no number ends the run
+                self.require_finite(epoch)
             if epoch % args.validate_every == 0 or is_last:
                 self.validate(epoch)
             if epoch % args.checkpoint_every == 0 or is_last:
@@ -703,7 +703,7 @@ class Run:
 
     def leave(self, epoch: int, batch: int, steps: int, *, finished: bool) -> bool:
         """Stop in the middle of an epoch: write the state that a resume goes on from, then validate what there is."""
-        self.read_losses(epoch + 1)
+        self.require_finite(epoch + 1)
         epoch, batch = (epoch + 1, 0) if batch == steps else (epoch, batch)
         self.save(epoch, batch)
         if finished:
@@ -875,7 +875,7 @@ class Run:
                 if not math.isfinite(value):
                     raise RunError(
                         f"{name} of {direction} became {value} between steps {self.step - self.summed} and {self.step}; "
-                        f"start a new run with --init-from {self.folder} and a lower --learning-rate or --mixed-precision no"
+                        f"{self.way_out()}"
                     )
             for name in ("loss_d", "loss_f"):
                 if name in means:
@@ -891,6 +891,28 @@ class Run:
         if shown:
             self.progress.set_postfix(epoch=epoch, **shown)
         self.sums, self.summed = {direction: {} for direction in self.directions}, 0
+
+    def require_finite(self, epoch: int) -> None:
+        """Read the losses and look at all numbers that a state holds, before anything is kept.
+
+        A loss tells of the weights that its step began with: what the last step made of them is in no loss yet.
+
+        Raises:
+            RunError: If a loss, a weight or a moment is NaN or infinite; what was kept before stays as it was.
+        """
+        from pix2pix.checkpoints import first_not_finite, tensors_of
+
+        self.read_losses(epoch)
+        for tensors in tensors_of(**self.checkpointed()):
+            if found := first_not_finite(tensors):
+                network, _, tensor = found.partition("/")
+                raise RunError(f"{network} holds NaN or infinity after step {self.step} (in {tensor}); {self.way_out()}")
+
+    def way_out(self) -> str:
+        """What to do about a run that came to numbers which are none, to follow a semicolon."""
+        kept = all((self.folder / direction / "model.safetensors").is_file() for direction in self.directions)
+        weights = f"--init-from {shlex.quote(str(self.folder))} and " if kept else ""
+        return f"start a new run with {weights}a lower --learning-rate or --mixed-precision no"
 
     def watch(self, direction: str, name: str, loss: float) -> None:
         """Count the steps for which a discriminator has won, and report it, once each time, when they are many.

@@ -80,21 +80,43 @@ def save_state(
         progress: Plain numbers and texts: steps, scores, scaler.
         best: Folders with the best weights so far, by direction; linked where the disk can, since they never change.
     """
-    tensors = {f"{key}/{name}": value for key, module in networks.items() for name, value in module.state_dict().items()}
+    weights, moments = tensors_of(networks, optimizers)
+    groups = {
+        key: [{k: v for k, v in group.items() if k != "params"} for group in optimizer.state_dict()["param_groups"]]
+        for key, optimizer in optimizers.items()
+    }
     with whole_folder(folder) as temporary:
-        write_tensors(temporary / "networks.safetensors", {name: _plain(value) for name, value in tensors.items()})
-        moments, groups = {}, {}
-        for key, optimizer in optimizers.items():
-            state = optimizer.state_dict()
-            groups[key] = [{k: v for k, v in group.items() if k != "params"} for group in state["param_groups"]]
-            for index, values in state["state"].items():
-                moments.update({f"{key}/{index}/{name}": _plain(value) for name, value in values.items()})
-        write_tensors(temporary / "optimizers.safetensors", moments)
+        for name, tensors in (("networks", weights), ("optimizers", moments)):
+            write_tensors(temporary / f"{name}.safetensors", {key: _plain(value) for key, value in tensors.items()})
         (temporary / "progress.json").write_text(json.dumps({**progress, "groups": groups}), encoding="utf-8")
         for direction, source in best.items():
             (temporary / "best" / direction).mkdir(parents=True)
             for file in source.iterdir():
                 _link(file, temporary / "best" / direction / file.name)
+
+
+def tensors_of(
+    networks: Mapping[str, nn.Module], optimizers: Mapping[str, torch.optim.Optimizer]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """What a state holds, by name: the weights and buffers of networks, and the moments of their optimizers."""
+    weights = {f"{key}/{name}": value for key, module in networks.items() for name, value in module.state_dict().items()}
+    moments = {
+        f"{key}/{index}/{name}": value
+        for key, optimizer in optimizers.items()
+        for index, values in optimizer.state_dict()["state"].items()
+        for name, value in values.items()
+    }
+    return weights, moments
+
+
+def first_not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of the first tensor that holds NaN or infinity; None if there is none."""
+    verdicts = [value.isfinite().all() for value in tensors.values()]
+    if not verdicts:
+        return None
+    # Fetched from the device at once: each fetch waits for it.
+    are_finite = torch.stack([verdict.to(verdicts[0].device) for verdict in verdicts]).tolist()
+    return next((name for name, is_finite in zip(tensors, are_finite, strict=True) if not is_finite), None)
 
 
 def load_state(
@@ -103,7 +125,7 @@ def load_state(
     """Put a state back into networks and optimizers, strictly, and return its progress.
 
     Raises:
-        ValueError: If the state is damaged, or belongs to other networks.
+        ValueError: If the state is damaged, holds NaN or infinity, or belongs to other networks.
     """
     try:
         tensors = load_file(folder / "networks.safetensors")
@@ -111,6 +133,8 @@ def load_state(
         progress = json.loads((folder / "progress.json").read_text(encoding="utf-8"))
     except (SafetensorError, OSError, ValueError) as error:
         raise ValueError(f"state '{folder}' is damaged ({error}); resume from an older one") from error
+    if name := first_not_finite(tensors) or first_not_finite(moments):
+        raise ValueError(f"state '{folder}' is damaged ({name} holds NaN or infinity); resume from an older one")
     try:
         for key, module in networks.items():
             prefix = f"{key}/"

@@ -6,6 +6,7 @@ from torch import nn
 
 from pix2pix.checkpoints import (
     find_state,
+    first_not_finite,
     list_states,
     load_state,
     prune_states,
@@ -140,3 +141,28 @@ def test_the_best_weights_come_back_as_they_were_when_the_state_was_written(tmp_
     os.replace(best / "new", best / "model.safetensors")  # as every writer here does: a new file under the old name
     restore_best(find_state(tmp_path, "latest"), tmp_path)
     assert (best / "model.safetensors").read_bytes() == b"epoch 1"
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf")])
+def test_the_first_tensor_with_a_number_that_is_none_is_named(number):
+    tensors = {name: torch.ones(2, 3) for name in "abc"} | {"steps": torch.tensor(7), "empty": torch.ones(0)}
+    assert first_not_finite(tensors) is None
+    assert first_not_finite({}) is None
+    for name in "cb":
+        tensors[name][1, 2] = number
+        assert first_not_finite(tensors) == name
+
+
+@pytest.mark.parametrize("where", ["weight", "moment"])
+def test_a_state_with_numbers_that_are_none_is_refused_before_any_is_taken(tmp_path, where):
+    network, optimizer = player(0)
+    learn(network, optimizer, 1)
+    with torch.no_grad():
+        tensor = network[1].bias if where == "weight" else optimizer.state[network[1].bias]["exp_avg"]
+        tensor[0] = torch.nan
+    save(tmp_path / "epoch_0001", network, optimizer)
+    other, other_optimizer = player(1)
+    before = weights(other)
+    with pytest.raises(ValueError, match=r"is damaged \(n/.* holds NaN or infinity\); resume from an older one"):
+        load_state(tmp_path / "epoch_0001", networks={"n": other}, optimizers={"n": other_optimizer})
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())

@@ -19,6 +19,7 @@ import torch
 from accelerate.state import AcceleratorState, GradientState, PartialState
 from datasets import load_dataset
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import train
 from pix2pix import arguments
@@ -609,7 +610,7 @@ def test_an_output_path_that_cannot_be_written_is_refused(start, tmp_path, capsy
     assert "--output-dir" in capsys.readouterr().err
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(start, tmp_path, capsys):
+def test_a_translation_that_is_no_number_stops_the_run_before_anything_is_published(start, tmp_path, capsys):
     start("first", "--num-epochs", "1")
     huge = UNetGenerator.from_pretrained(tmp_path / "first" / "photo2sketch")
     with torch.no_grad():
@@ -617,22 +618,71 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(start, tmp_pa
             parameter.fill_(1e30)
     huge.save_pretrained(tmp_path / "huge" / "photo2sketch")
     capsys.readouterr()
-    extra = [
-        "--init-from",
-        str(tmp_path / "huge"),
-        "--direction",
-        "photo2sketch",
-        "--mixed-precision",
-        "no",
-        "--log-every",
-        "1",
-    ]
+    extra = ["--init-from", str(tmp_path / "huge"), "--direction", "photo2sketch", "--mixed-precision", "no"]
     assert "the generator gives NaN or infinity at step 0" in refused(start, capsys, *extra)
     assert not (tmp_path / "run" / "photo2sketch").exists()
 
-    halfway = Namespace(sums={"photo2sketch": {"loss_d": torch.tensor(float("inf"))}}, summed=2, step=7, folder="run")
-    with pytest.raises(train.RunError, match="loss_d of photo2sketch became inf between steps 5 and 7"):
-        train.Run.read_losses(halfway, epoch=1)
+
+SPOILT = ["--mixed-precision", "no", "--checkpoint-every", "1", "--validate-every", "1", "--keep-checkpoints", "9"]
+
+
+def spoil(file, names, value):
+    """Fill the tensors of a state whose names are like that."""
+    tensors = load_file(file)
+    found = [name for name in tensors if re.fullmatch(names, name)]
+    assert found
+    save_file(tensors | {name: torch.full_like(tensors[name], value) for name in found}, file)
+
+
+def assert_nothing_was_kept(folder, before, capsys, message):
+    """A run that ended with one line, left the states of epochs 0 to 2, and published no NaN since."""
+    (said,) = capsys.readouterr().err.strip().splitlines()
+    assert re.fullmatch(rf"train\.py: error: {message}", said), said
+    assert sorted(path.name for path in (folder / "state").iterdir()) == ["epoch_0000", "epoch_0001", "epoch_0002"]
+    assert weights(folder) == before
+    for file in (*folder.glob("**/model.safetensors"), *folder.glob("state/epoch_000[01]/*.safetensors")):
+        assert all(tensor.isfinite().all() for tensor in load_file(file).values()), file
+
+
+def test_a_loss_that_is_no_number_stops_the_run_names_the_steps_and_leaves_the_last_good_state(start, tmp_path, capsys):
+    common = [*SPOILT, "--direction", "photo2sketch", "--decay-start", "1", "--log-every", "2"]
+    start("straight", *common, "--num-epochs", "3")
+    start("run", *common, "--num-epochs", "2")
+    run, before = tmp_path / "run", weights(tmp_path / "run")
+    spoil(run / "state" / "epoch_0002" / "networks.safetensors", r"photo2sketch\.generator/.*", 1e30)
+    capsys.readouterr()
+    assert resume(run, "--num-epochs", "3") == 2
+    message = rf"loss_d of photo2sketch became nan between steps 8 and 10; start a new run with --init-from {run} and .*"
+    assert_nothing_was_kept(run, before, capsys, message)
+
+    assert resume(run, "--resume", str(run / "state" / "epoch_0001"), "--num-epochs", "3") == 0
+    assert weights(run) == weights(tmp_path / "straight")
+    assert start("anew", "--init-from", str(run), "--direction", "photo2sketch", "--max-steps", "1") == 0
+
+
+@pytest.mark.parametrize("fraction", ["0.2", "0"])
+def test_weights_that_the_last_step_made_no_numbers_are_neither_kept_nor_published(start, tmp_path, capsys, fraction):
+    """The losses of that step are still those of the weights before it, and without people held out nobody looks at any."""
+    start("run", *SPOILT, "--num-epochs", "2", "--validation-fraction", fraction)
+    run, before = tmp_path / "run", weights(tmp_path / "run")
+    optimizers = run / "state" / "epoch_0002" / "optimizers.safetensors"
+    for moment, value in (("exp_avg", 3e38), ("exp_avg_sq", 0.0)):  # a step that float32 cannot hold
+        spoil(optimizers, rf"sketch2photo\.generator/\d+/{moment}", value)
+    last = json.loads((run / "state" / "epoch_0002" / "progress.json").read_text())["step"] + 1
+    capsys.readouterr()
+    assert resume(run, "--num-epochs", "3", "--max-steps", str(last)) == 2
+    message = rf"sketch2photo\.generator holds NaN or infinity after step {last} \(in .*\); start a new run with --init-from .*"
+    assert_nothing_was_kept(run, before, capsys, message)
+
+
+def test_a_state_with_weights_that_are_no_numbers_is_never_gone_on_from(start, tmp_path, capsys):
+    start("run", *SPOILT, "--num-epochs", "2", "--direction", "photo2sketch")
+    run, before = tmp_path / "run", weights(tmp_path / "run")
+    spoil(run / "state" / "epoch_0002" / "networks.safetensors", r"photo2sketch\.averaged/module\..*", float("nan"))
+    capsys.readouterr()
+    assert resume(run, "--num-epochs", "3") == 2
+    message = rf"state '{run}/state/epoch_0002' is damaged \(.* holds NaN or infinity\); resume from an older one"
+    assert_nothing_was_kept(run, before, capsys, message)
 
 
 @pytest.mark.parametrize(("kind", "won", "draw"), [("least-squares", 0.001, 0.25), ("cross-entropy", 0.01, 0.69)])
