@@ -58,6 +58,10 @@ def _process_as_it_was() -> Iterator[None]:
     if threads:
         sys.modules["torch"].set_num_threads(threads)
         sys.modules["torch"].set_flush_denormal(False)
+    if "accelerate.state" in sys.modules:  # the first run's precision and accumulation would be those of the next
+        state = sys.modules["accelerate.state"]
+        for kept in (state.AcceleratorState, state.GradientState, state.PartialState):
+            kept._reset_state()
 
 
 @pytest.fixture(scope="session")

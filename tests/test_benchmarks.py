@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from benchmarks import ablation, inference_speed, load, recipe, robustness, scaling, start, time_to_quality, timing, train_speed
 from benchmarks.plain_loop import PlainLoop, PlainProcess
@@ -168,17 +167,9 @@ def test_a_row_that_fails_is_named_and_the_others_go_on(pairs, tmp_path, capsys)
 # -- the plain loop and train.py's step --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def _fresh_accelerator():
-    """Accelerate keeps the first run's settings for the process; every test is a run of its own."""
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-
-
 TINY_PAPER = ["--preset", "paper", *TINY, "--receptive-field", "16"]
 
 
-@pytest.mark.usefixtures("_fresh_accelerator")
 def test_the_plain_loop_computes_what_train_py_computes(tmp_path):
     """From equal weights, three steps in float32 and without dropout leave equal weights."""
     flags = [*TINY_PAPER, "--mixed-precision", "no", "--dropout", "0", "--receptive-field", "70", "--image-size", "64"]
@@ -213,7 +204,6 @@ def test_the_plain_loop_is_the_papers_by_default():
     assert loop.discriminator.receptive_field == 70
 
 
-@pytest.mark.usefixtures("_fresh_accelerator")
 def test_train_speed_reports_the_ratio_of_its_best_batch_size(tmp_path, capsys):
     words = ["--batch-sizes", "2", "1", "--rounds", "2", "--images", "2", "--no-memory", "--json", str(tmp_path / "speed.json")]
     assert train_speed.main([*words, "--", *TINY_PAPER[2:]]) == 0

@@ -50,12 +50,11 @@ def pairs(tmp_path_factory):
     return root
 
 
-@pytest.fixture(autouse=True)
-def _fresh_accelerator():
-    """Accelerate keeps the first run's settings for the process; every test is a run of its own."""
-    yield
+def run_here(*argv):
+    """Run train.py in this process, as a run of its own: accelerate keeps the settings of the last one."""
     for state in (AcceleratorState, GradientState, PartialState):
         state._reset_state()
+    return train.main(list(argv))
 
 
 @pytest.fixture
@@ -63,18 +62,14 @@ def start(pairs, tmp_path):
     """Run train.py in this process on the ten people, into `tmp_path / name`."""
 
     def run(name, *extra, dataset=pairs):
-        for state in (AcceleratorState, GradientState, PartialState):
-            state._reset_state()
         data = ["--dataset", str(dataset)] if dataset else []
-        return train.main([*data, *TINY, "--output-dir", str(tmp_path / name), *extra])
+        return run_here(*data, *TINY, "--output-dir", str(tmp_path / name), *extra)
 
     return run
 
 
 def resume(folder, *extra):
-    for state in (AcceleratorState, GradientState, PartialState):
-        state._reset_state()
-    return train.main(["--output-dir", str(folder), "--resume", *extra])
+    return run_here("--output-dir", str(folder), "--resume", *extra)
 
 
 def lines(folder, kind):
@@ -420,8 +415,7 @@ def test_eval_only_scores_and_changes_nothing(start, tmp_path, capsys):
     start("run", "--num-epochs", "1")
     before = weights(tmp_path / "run")
     capsys.readouterr()
-    AcceleratorState._reset_state()
-    assert train.main(["--output-dir", str(tmp_path / "run"), "--eval-only"]) == 0
+    assert run_here("--output-dir", str(tmp_path / "run"), "--eval-only") == 0
     said = capsys.readouterr().out
     assert "photo2sketch, 2 pairs held out" in said
     assert re.search(r"translated +mae +\d+\.\d{3}", said)
