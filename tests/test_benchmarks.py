@@ -22,6 +22,7 @@ from pix2pix import arguments
 from pix2pix.discriminator import PatchDiscriminator
 from pix2pix.drawn_faces import draw_pair
 from pix2pix.generator import UNetGenerator
+from train import TIMED_STEPS
 
 ROOT = Path(__file__).parent.parent
 TINY = [
@@ -124,21 +125,25 @@ def test_two_rows_are_trained_scored_and_never_repeated(pairs, tmp_path, capsys)
 def test_an_interrupted_row_goes_on_with_what_is_left_of_its_budget(pairs, tmp_path):
     words = ["--dataset", str(pairs), "--output", str(tmp_path / "out"), "--rows", "l2", "--direction", "photo2sketch"]
     command = [sys.executable, str(ROOT / "benchmarks" / "ablation.py"), *words]
-    run = tmp_path / "out" / "rows" / "l2" / "run"
-    child = subprocess.Popen([*command, "--", *TINY, "--log-every", "1"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    while child.poll() is None and not (run / "metrics.jsonl").exists():
-        time.sleep(0.05)
-    while child.poll() is None and len((run / "metrics.jsonl").read_text().splitlines()) < 3:
-        time.sleep(0.05)
-    child.send_signal(signal.SIGTERM)
-    said, _ = child.communicate()
+    run, log = (tmp_path / "out" / "rows" / "l2" / name for name in ("run", "log.txt"))
+    log.parent.mkdir(parents=True)
+    log.symlink_to("/dev/stdout")  # what train.py says is read here while it says it
+    flags = ["--", *TINY, "--log-every", "1", "--max-minutes", "60"]  # the plan is said when the first steps have been timed
+    child = subprocess.Popen([*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = ""
+    for line in child.stdout:
+        said += line
+        if "epochs fit 60 minutes" in line or "error" in line.lower():
+            child.send_signal(signal.SIGTERM)
+    child.wait()
+    log.unlink()
     assert child.returncode == 128 + signal.SIGTERM, said
     before = progress_of(run)
-    assert before["step"] >= 3
+    assert before["step"] >= 2 * TIMED_STEPS
     assert read(tmp_path / "out" / "results.json")["rows"] == {}
 
     steps = before["step"] + 2
-    assert ablation.main([*words, "--max-steps", str(steps), "--", *TINY, "--log-every", "1"]) == 0
+    assert ablation.main([*words, "--max-steps", str(steps), *flags]) == 0
     row = read(tmp_path / "out" / "results.json")["rows"]["l2"]
     assert row["steps"] == steps
     assert row["minutes"] * 60 > before["seconds"]

@@ -328,19 +328,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(pairs, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_is_answered_with_a_state(start, pairs, tmp_path, number):
-    common = ["--num-epochs", "400", "--validate-every", "400", "--checkpoint-every", "400", "--mixed-precision", "no"]
-    running = process("run", pairs, tmp_path, *common, "--log-every", "1")
+    common = ["--num-epochs", "400", "--validate-every", "1", "--checkpoint-every", "400", "--mixed-precision", "no"]
+    running = process("run", pairs, tmp_path, *common)
     said = ""
     for line in running.stdout:
         said += line
-        if line.startswith("epoch 0 sketch2photo"):
-            break
-    with open(tmp_path / "run" / "metrics.jsonl") as file:  # the first step has been made when its line is there
-        while '"train"' not in file.read():
-            assert running.poll() is None, running.communicate()[0]
-            file.seek(0)
-    running.send_signal(number)
-    said += running.communicate()[0]
+        if line.startswith("epoch 1 sketch2photo"):  # there is no state of it, but the one that answers the signal
+            running.send_signal(number)
+    running.wait()
     assert running.returncode == 128 + number
     assert f"stopped by {number.name}; the state is saved" in said
     assert "--resume" in said
@@ -446,13 +441,18 @@ def test_when_one_of_two_processes_is_killed_the_other_says_so_and_the_run_goes_
 ):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0", "--standalone"]
     command += [str(ROOT / "train.py"), "--output-dir", str(tmp_path / "run")]
-    first = ["--dataset", str(pairs), *TINY, "--num-epochs", "400", "--checkpoint-every", "1", "--validate-every", "400"]
+    first = ["--dataset", str(pairs), *TINY, "--num-epochs", "400", "--checkpoint-every", "1", "--validate-every", "1"]
     with subprocess.Popen([*command, *first], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
-        while not list_states(tmp_path / "run" / "state")[1:]:
-            assert running.poll() is None, running.communicate()[0]
+        said = ""
+        for line in running.stdout:
+            said += line
+            if "epoch 2 " in line:  # the state of epoch 1 has been written
+                break
+        else:
+            pytest.fail(said)
         ranks = {rank: child for child in psutil.Process(running.pid).children() if (rank := child.environ().get("RANK"))}
         ranks[killed].kill()
-        said, _ = running.communicate(timeout=60)
+        said += running.communicate(timeout=60)[0]
     assert running.returncode != 0
     assert f"train.py: error (rank {left}): another process of this run is gone; go on from epoch_0" in said
     assert not psutil.pid_exists(ranks[left].pid)
