@@ -206,6 +206,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{RUNTIME}: {fetch_runtime()}")
         except StaticPageError as error:
             command.error(str(error))
+        except OSError as error:
+            command.error(f"the runtime for browsers cannot be unpacked ({error.strerror or error}); make room for it")
         return 0
 
     from pix2pix.generator import ModelError

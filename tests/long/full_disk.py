@@ -10,11 +10,15 @@ one misbehaves.
 
 import argparse
 import contextlib
+import hashlib
+import json
+import math
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -40,7 +44,11 @@ PROGRAMS = (
     "publish",
     "publish a Space",
     "publish to a folder",
+    "build a page",
+    "fetch a page's runtime",
 )
+LARGEST = dict.fromkeys(("build a page", "fetch a page's runtime"), 32_000_000)
+"""Bytes of the largest limit, where it is not 800 kB: with a page comes a runtime of 14 MB."""
 
 
 def command_of(program: str, given: Path, output: Path) -> tuple[str, list[str]]:
@@ -64,6 +72,8 @@ def command_of(program: str, given: Path, output: Path) -> tuple[str, list[str]]
         "publish": ("pix2pix.publish", ["--model", model, "--repo", "artist/model"]),
         "publish a Space": ("pix2pix.publish", ["--model", model, "--space", "artist/page"]),
         "publish to a folder": ("pix2pix.publish", ["--model", model, "--folder", str(output), "--half"]),
+        "build a page": ("pix2pix.static_page", ["--model", model, *out]),
+        "fetch a page's runtime": ("pix2pix.static_page", ["--fetch"]),
     }[program]  # fmt: skip
 
 
@@ -82,13 +92,14 @@ def faults(program: str, ended: children.Ended, output: Path, scratch: Path, cac
     """What is wrong with how a program ended, and with what it left."""
     from PIL import Image
 
+    from pix2pix import static_page
     from pix2pix.downloads import is_as_announced
     from pix2pix.generator import UNetGenerator
     from pix2pix.onnx_generator import OnnxGenerator
 
     found = []
     lines = ended.said.strip().splitlines() or [""]
-    if ended.status not in (0, 1, 2) or (ended.status == 1 and program != "translate"):
+    if ended.status not in (0, 1, 2) or (ended.status == 1 and not program.startswith("translate")):
         found.append(f"it ended with {ended.status}")
     if ended.status == 2 and "error: " not in lines[-1]:
         found.append(f"its last line is {lines[-1]!r}")
@@ -104,6 +115,13 @@ def faults(program: str, ended: children.Ended, output: Path, scratch: Path, cac
                 OnnxGenerator(path)
             elif path.name == "model.safetensors" and (path.parent / "config.json").is_file() and "state" not in path.parts:
                 UNetGenerator.from_pretrained(path.parent)
+            elif path.name in static_page.PAGE_FILES:
+                assert path.read_bytes() == (static_page.page_source() / path.name).read_bytes(), "it is another file"
+            elif path.name in static_page.RUNTIME_FILES:
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == static_page.RUNTIME_FILES[path.name], "another digest"
+            elif path.name == "models.json":
+                for entry in json.loads(path.read_text(encoding="utf-8"))["directions"].values():
+                    assert (path.parent / entry["file"]).stat().st_size == entry["bytes"], f"{entry['file']} is not as it says"
     except Exception as error:
         found.append(f"'{path.relative_to(output)}' is half a file: {error}")
     found += [
@@ -111,7 +129,8 @@ def faults(program: str, ended: children.Ended, output: Path, scratch: Path, cac
         for path in cache.rglob("blobs/*")
         if path.suffix != ".incomplete" and not is_as_announced(path)
     ]
-    if program in ("prepare", "evaluate", "publish to a folder") and ended.status and output.exists() and any(output.iterdir()):
+    all_or_nothing = ("prepare", "evaluate", "publish to a folder", "build a page")
+    if program in all_or_nothing and ended.status and output.exists() and any(output.iterdir()):
         found.append("it failed, but left results")
     if left := [path.name for path in scratch.iterdir()] if scratch.exists() else []:
         found.append(f"it left {left} in the temporary folder")
@@ -141,6 +160,9 @@ def attempt(program: str, given: Path, place: Path, log: Path, *, room: int | No
         import huggingface_hub.constants
 
         os.environ["HF_DATASETS_CACHE"] = str(scratch)
+        if program == "fetch a page's runtime":
+            os.environ["XDG_CACHE_HOME"] = str(output)
+            sys.executable = str(given / "bin" / "python")  # beside which npm is looked for first
         huggingface_hub.constants.HF_HUB_CACHE = str(cache)
         if scratch.is_dir():
             tempfile.tempdir = str(scratch)
@@ -161,7 +183,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command.add_argument("--tmpfs", action="store_true", help="also try small and read-only file systems; needs root")
     args = command.parse_args(argv)
     import_everything()
-    from pix2pix import evaluate, export, inference, prepare, publish, translate  # noqa: F401
+    from pix2pix import evaluate, export, inference, prepare, publish, static_page, translate  # noqa: F401
 
     failures = []
     with tempfile.TemporaryDirectory() as temporary:
@@ -182,9 +204,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                         if kind == "limit":
                             place.mkdir()
                             # From 8 kB: a program may say what is wrong.
-                            room = round(8_000 * (1 if dice.random() < 0.3 else 10 ** dice.uniform(0, 2)))
+                            most = math.log10(LARGEST.get(program, 800_000) / 8_000)
+                            room = round(8_000 * (1 if dice.random() < 0.3 else 10 ** dice.uniform(0, most)))
                         else:
-                            stack.enter_context(mounted(place, dice.randint(8, 300)))
+                            stack.enter_context(mounted(place, dice.randint(8, LARGEST.get(program, 300_000) // 1_000)))
                             if kind == "read-only":
                                 subprocess.run(["mount", "-o", "remount,ro", str(place)], check=True)
                         ended, found = attempt(program, given, place, log, room=room)
@@ -199,9 +222,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def make_given(folder: Path) -> None:
-    """Pairs, and a model with random weights, also on the Hub."""
+    """Pairs, a model with random weights, also on the Hub, and an npm that has the page's runtime and needs no network."""
     from pix2pix.generator import UNetGenerator
     from pix2pix.hub import push
+    from pix2pix.static_page import RUNTIME_FILES, fetch_runtime
 
     draw_pairs(folder / "pairs")
     for direction in ("photo2sketch", "sketch2photo"):
@@ -209,6 +233,14 @@ def make_given(folder: Path) -> None:
             folder / "model" / direction
         )
     push(folder / "model", "artist/model")
+
+    npm, archive = folder / "bin" / "npm", folder / "runtime.tgz"
+    with tarfile.open(archive, "w") as package:
+        for name in RUNTIME_FILES:
+            package.add(fetch_runtime() / name, f"package/dist/{name}")
+    npm.parent.mkdir()
+    npm.write_text(f"#!{sys.executable}\nimport shutil, sys\nshutil.copy({str(archive)!r}, sys.argv[4])\n")
+    npm.chmod(0o755)
 
 
 if __name__ == "__main__":
