@@ -129,9 +129,12 @@ def serve(folder: Path, **more: str) -> tuple[subprocess.Popen, str]:
         folder: For its uploads and results.
         more: Environment variables for it.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
+    if sys.platform != "linux":  # where a server may listen on a port that is held, and nobody else gets it meanwhile
+        held.close()
     environment = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(folder)} | more
     server = subprocess.Popen([sys.executable, ROOT / "space" / "app.py"], env=environment, stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
@@ -140,6 +143,7 @@ def serve(folder: Path, **more: str) -> tuple[subprocess.Popen, str]:
             raise RuntimeError("the page did not start; run `python space/app.py` to see why")
         try:
             httpx.get(address, timeout=5, trust_env=False).raise_for_status()
+            held.close()
             return server, address
         except httpx.HTTPError:
             time.sleep(0.05)

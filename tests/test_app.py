@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from gradio_client.utils import Status
 from limits import cores
 from PIL import Image, ImageOps
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from ports import hold_port
 from skimage import data
 
 from pix2pix import faces
@@ -52,9 +52,7 @@ SIDE_BY_SIDE = (200, 250)
 @contextmanager
 def serving(folder: Path, *, app: Path = SPACE / "app.py", **environment: str) -> Iterator[str]:
     """Run `space/app.py` in a folder until the block ends; yield its address. What it prints goes to `output.txt` there."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, held = hold_port()
     inherited = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}  # the page finds its package
     server = subprocess.Popen(
         [sys.executable, str(app)],
@@ -78,6 +76,7 @@ def serving(folder: Path, *, app: Path = SPACE / "app.py", **environment: str) -
         else:
             pytest.fail(f"the page did not start:\n{''.join(output)}")
         deadline.cancel()
+        held.close()
 
         def write_down() -> None:  # somebody must read, or the server would block on a full pipe
             with (folder / "output.txt").open("w", encoding="utf-8") as file:

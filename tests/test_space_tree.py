@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from gradio_client import Client, handle_file
 from huggingface_hub import HfApi
 from packaging.requirements import Requirement
 from PIL import Image
+from ports import hold_port
 
 from pix2pix import hub as hub_module
 from pix2pix.directions import DIRECTIONS
@@ -78,9 +78,7 @@ def only_these_packages(folder: Path, pins: list[str]) -> Path:
 
 
 def start(python: Path, folder: Path) -> tuple[subprocess.Popen, str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port, held = hold_port()
     kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS")}
     server = subprocess.Popen(
         [python, "app.py"],
@@ -102,6 +100,7 @@ def start(python: Path, folder: Path) -> tuple[subprocess.Popen, str]:
     else:
         pytest.fail(f"the Space did not start:\n{''.join(output)}")
     deadline.cancel()
+    held.close()
     threading.Thread(target=server.stdout.read, daemon=True).start()
     return server, f"http://127.0.0.1:{port}"
 
