@@ -11,10 +11,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from hub_server import HubServer
 
 ROOT = Path(__file__).parent.parent
+MOST_WORKERS = 4  # with more, all the others wait for the longest file
+WORKER_BYTES = 3 * 2**30  # it holds torch, and so does each of the programs that its tests start
+LONGEST = ["train", "benchmarks", "app", "static_page", "walkthrough", "faults", "space_tree"]  # files, the longest first
 
 if early := {"huggingface_hub", "datasets", "torch"} & sys.modules.keys():
     raise RuntimeError(f"{', '.join(sorted(early))} was imported before the environment of the tests was set")
@@ -35,6 +39,22 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
 )
 sys.path[:0] = [str(folder) for folder in (ROOT, ROOT / "space") if str(folder) not in sys.path]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes share the tests: none but this one for a single file, which is not divided."""
+    files = {argument.partition("::")[0] for argument in config.args}
+    most = len(files) if all(name.endswith(".py") for name in files) else MOST_WORKERS
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    fitting = min(most, MOST_WORKERS, cores, psutil.virtual_memory().available // WORKER_BYTES)
+    return fitting if fitting > 1 else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, the longest files come first: nobody is left alone with one at the end."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        places = {f"test_{name}": place for place, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: places.get(item.path.stem, len(places)))
 
 
 def pytest_unconfigure() -> None:
