@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,14 @@ def test_what_the_package_needs_is_what_was_tried():
 def requirements(path):
     lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
     return {line for line in lines if line and not line.startswith("#")}
+
+
+def test_the_test_files_that_begin_first_exist_and_a_single_file_is_not_divided():
+    conftest = sys.modules["conftest"]
+    assert {f"test_{name}.py" for name in conftest.LONGEST} <= {path.name for path in (ROOT / "tests").glob("test_*.py")}
+    for alone in (["tests/test_data.py"], ["tests/test_data.py::test_one", "tests/test_data.py::test_two"]):
+        assert conftest.pytest_xdist_auto_num_workers(Namespace(args=alone)) == 0
+    assert conftest.pytest_xdist_auto_num_workers(Namespace(args=["tests"])) <= conftest.MOST_WORKERS
 
 
 # -- the README --------------------------------------------------------------------------------------------------------
