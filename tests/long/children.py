@@ -100,21 +100,33 @@ def fill_the_disk(bytes_left: int, *, is_deadly: bool = False) -> None:
 class Disk:
     """What would be left if the power failed now: of files what was flushed, of folders the names that were flushed.
 
-    That is the least that a file system may keep. Everything is learnt from the calls of `os.fsync`; the inodes are held
-    open, so that none of their numbers is given to another file.
+    That is the least that a file system may keep. Everything is learnt from the calls of `os.fsync`, but what lies in the
+    folder to begin with counts as flushed: it was written by a process that ended before. The inodes are held open, so that
+    none of their numbers is given to another file.
+
+    Args:
+        folder: Where everything happens.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.files: dict[int, bytes] = {}
         self.folders: dict[int, dict[str, int]] = {}
         self._held: list[int] = []
         self._fsync = os.fsync
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+        for path in (folder, *folder.rglob("*")):
+            descriptor = os.open(path, os.O_RDONLY)
+            self.note(descriptor)
+            os.close(descriptor)
         os.fsync = self.fsync
 
     def fsync(self, descriptor: int) -> None:
         """Flush, and note what was."""
         self._fsync(descriptor)
+        self.note(descriptor)
+
+    def note(self, descriptor: int) -> None:
+        """Note what a file or a folder holds now, as flushed."""
         about = os.fstat(descriptor)
         self._held.append(os.dup(descriptor))
         if stat.S_ISDIR(about.st_mode):

@@ -100,7 +100,7 @@ class Course:
             if way == "time":
                 signal.setitimer(signal.ITIMER_REAL, max(0.001, moment))
                 return
-            disk = children.Disk() if way == "power" else None
+            disk = children.Disk(self.run.parent) if way == "power" else None
             children.at_operation(number, self.run, strike)
 
         ended = self.train(prepare)
@@ -204,9 +204,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     command.add_argument("--moments", type=int, default=50, help="how many trainings to end, from 1 (default: %(default)s)")
     command.add_argument("--seed", type=int, default=1, help="of the moments (default: %(default)s)")
+    command.add_argument("--case", type=int, metavar="N", help="only the moment of this number")
     args = command.parse_args(argv)
     if args.moments < 1:
         command.error(f"--moments must be at least 1, got {args.moments}")
+    moments = range(args.moments) if args.case is None else [args.case]
     import_everything()
     struck, died, failures = Counter(), Counter(), []
     with tempfile.TemporaryDirectory() as temporary:
@@ -225,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         operations, wanted = json.loads(straight.notes.read_text()), straight.digests()
         print(f"undisturbed: {operations} file operations, {len(wanted)} files of weights", flush=True)
 
-        for number in range(args.moments):
+        for number in moments:
             course = Course(root / str(number), pairs, random.Random(f"{args.seed} {number}"))
             ways = [WAYS[number % len(WAYS)]]
             if course.random.random() < 1 / 3:
@@ -251,8 +253,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{way:9} {struck[way]:4} faults, of which {died[way]:4} ended the run")
     for failure in failures:
         print(f"FAILED {failure}")
-    good = args.moments - len({failure.split()[1] for failure in failures})
-    print(f"{good} of {args.moments} ended with the weights of the undisturbed run")
+    good = len(moments) - len({failure.split()[1] for failure in failures})
+    print(f"{good} of {len(moments)} ended with the weights of the undisturbed run")
     return 1 if failures else 0
 
 
