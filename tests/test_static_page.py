@@ -194,7 +194,7 @@ def direction(request: pytest.FixtureRequest) -> str:
 
 def test_a_whole_picture_becomes_what_the_translator_makes_of_it(page, address, model, direction, tmp_path):
     """The two runtimes may round a sum differently; all else is the same arithmetic."""
-    translator = Translator.from_pretrained(model, direction, "cpu")
+    translator = Translator.from_pretrained(model, direction, "cpu", dtype=torch.float32)
     open_page(page, address)
     page.locator(f"#tab-{direction}").click()
     for name, write in PICTURES.items():
@@ -205,7 +205,7 @@ def test_a_whole_picture_becomes_what_the_translator_makes_of_it(page, address, 
 
 
 def test_transparency_lies_on_white_and_jpegs_are_decoded_alike(page, address, model, tmp_path):
-    translator = Translator.from_pretrained(model, "photo2sketch", "cpu")
+    translator = Translator.from_pretrained(model, "photo2sketch", "cpu", dtype=torch.float32)
     image = portrait()
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     image.save(tmp_path / "glass.png")
@@ -254,7 +254,7 @@ def test_nothing_is_asked_of_anybody_after_loading_and_it_works_with_the_server_
         page.locator(f"#tab-{direction}").click()
         found = translated(page, tmp_path / "portrait.png", framed=False)
         with Image.open(tmp_path / "portrait.png") as image:
-            assert largest_difference(found, Translator.from_pretrained(model, direction, "cpu")(image)) <= TOLERANCE
+            assert largest_difference(found, Translator.from_pretrained(model, direction, "cpu", dtype=torch.float32)(image)) <= TOLERANCE
     assert [url for url in requested if not url.startswith("blob:")] == []
 
     # The page could not tell anybody even if it wanted to: the browser stops what its policy does not name.
@@ -309,7 +309,7 @@ def test_a_drawing_is_translated_as_the_translator_does_and_can_be_erased(page, 
     drawing = Image.open(io.BytesIO(base64.b64decode(url))).convert("RGB")
     levels = np.unique(np.asarray(drawing))
     assert len(levels) > 10  # the soft pencil leaves greys
-    expected = Translator.from_pretrained(model, "sketch2photo", "cpu")(drawing)
+    expected = Translator.from_pretrained(model, "sketch2photo", "cpu", dtype=torch.float32)(drawing)
     assert largest_difference(download(page)[0], expected) <= TOLERANCE
 
 
@@ -339,7 +339,7 @@ def test_a_face_is_framed_by_tapping_its_eyes(page, address, model, tmp_path):
     difference = np.abs(np.asarray(framed.crop(middle), int) - np.asarray(draw_pair(3).photo.crop(middle), int))
     shifted = np.abs(np.asarray(framed.crop(middle), int) - np.asarray(draw_pair(3).photo.crop((70, 90, 150, 200)), int))
     assert difference.mean() < 8 < shifted.mean()
-    expected = Translator.from_pretrained(model, "photo2sketch", "cpu")(framed)
+    expected = Translator.from_pretrained(model, "photo2sketch", "cpu", dtype=torch.float32)(framed)
     assert largest_difference(download(page)[0], expected) <= TOLERANCE
 
 

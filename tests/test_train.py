@@ -716,7 +716,7 @@ def test_a_discriminator_that_has_won_for_long_is_reported_once_each_time(capsys
 
 def test_a_run_says_while_it_lasts_that_a_discriminator_has_won(start, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train, "LOST_STEPS", 16)
-    unfair = ["--adversarial", "hinge", "--no-spectral", "--discriminator-rate", "50", "--learning-rate", "1e-4"]
+    unfair = ["--adversarial", "hinge", "--no-spectral", "--discriminator-rate", "100", "--learning-rate", "2e-5"]
     unfair += ["--discriminator-noise", "0", "--direction", "photo2sketch", "--log-every", "8", "--num-epochs", "20"]
     assert start("run", *unfair, "--validate-every", "100", "--checkpoint-every", "100") == 0
     said = capsys.readouterr().out
