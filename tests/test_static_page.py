@@ -254,7 +254,8 @@ def test_nothing_is_asked_of_anybody_after_loading_and_it_works_with_the_server_
         page.locator(f"#tab-{direction}").click()
         found = translated(page, tmp_path / "portrait.png", framed=False)
         with Image.open(tmp_path / "portrait.png") as image:
-            assert largest_difference(found, Translator.from_pretrained(model, direction, "cpu", dtype=torch.float32)(image)) <= TOLERANCE
+            translator = Translator.from_pretrained(model, direction, "cpu", dtype=torch.float32)
+            assert largest_difference(found, translator(image)) <= TOLERANCE
     assert [url for url in requested if not url.startswith("blob:")] == []
 
     # The page could not tell anybody even if it wanted to: the browser stops what its policy does not name.
