@@ -300,6 +300,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except EvaluationError as error:
         command.error(str(error))
 
+    import torch
+
     from pix2pix.data import load_pairs
     from pix2pix.devices import default_device
     from pix2pix.files import require_writable, whole_folder
@@ -320,7 +322,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_writable(output.parent, name="--output")
         network = PerceptualNetwork()
         if args.model:
-            translator = Translator.from_pretrained(args.model, args.direction, args.device, revision=args.revision)
+            # In float32, whatever the processor: figures are compared across machines.
+            translator = Translator.from_pretrained(
+                args.model, args.direction, args.device, dtype=torch.float32, revision=args.revision
+            )
         network.to(translator.device if translator else args.device or default_device())
         pairs = load(split=args.split)
         pairs = pairs.select(range(min(len(pairs), args.max_pictures or len(pairs))))

@@ -83,7 +83,7 @@ def test_a_model_is_translated_scored_and_shown(data, model, tmp_path, capsys, d
     assert names_in(output) == ["grid.png", "scores.json", "translated"]
     assert names_in(output / "translated") == [f"{name}.png" for name in NAMES]
     source, target = ("photos", "sketches") if direction == "photo2sketch" else ("sketches", "photos")
-    translator = Translator.from_pretrained(model, direction, "cpu")
+    translator = Translator.from_pretrained(model, direction, "cpu", dtype=torch.float32)
     report = report_of(output)
     for name in NAMES:
         translated = Image.open(output / "translated" / f"{name}.png")
