@@ -683,6 +683,19 @@ def _content(content: bytes, headers: dict[str, str], wanted: str | None) -> Res
     return Response(content[start:stop], 206, media_type="application/octet-stream", headers=headers)
 
 
+@contextlib.contextmanager
+def impatience():
+    """Clients that give a silent Hub up at once."""
+    import pytest  # the server itself runs without
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.3)
+        patched.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        patched.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 0.3)
+        patched.setattr("pix2pix.downloads.STALL", 0.3)
+        yield
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1, 1 to 65535; 0 takes a free one")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from hub_server import impatience
 from huggingface_hub import HfApi, HfFileSystem
 from noise_pairs import (
     SIZE,
@@ -160,17 +161,6 @@ def faces(hub, monkeypatch):
     HfFileSystem.clear_instance_cache()
     hub.requests.clear()
     return hub
-
-
-@contextlib.contextmanager
-def impatience():
-    """Clients that give a silent Hub up at once."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.3)
-        patched.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-        patched.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 0.3)
-        patched.setattr(downloads, "STALL", 0.3)
-        yield
 
 
 def refused(hub, **options) -> str:

@@ -1,4 +1,3 @@
-import contextlib
 import hashlib
 import threading
 from pathlib import Path
@@ -6,11 +5,12 @@ from pathlib import Path
 import datasets
 import pytest
 import torch
+from hub_server import impatience
 from huggingface_hub import HfFileSystem
 from noise_pairs import SIZE, photo_of, picture, save, write_folders, write_imagefolder, write_side_by_side
 from PIL import Image
 
-from pix2pix import downloads, prepare
+from pix2pix import prepare
 from pix2pix.data import PairedImages, load_pairs
 from pix2pix.layouts import FEATURES, DataError, as_png, make_dataset
 from pix2pix.streams import PairStream, StreamedImages
@@ -190,17 +190,6 @@ def publish(root: Path, numbers: range) -> None:
         save(photo_of(number), root / "photos" / f"p{number}.png")
         save(Image.new("L", SIZE, number), root / "sketches" / f"p{number}.png")  # small: half of the file is photos
     assert prepare.main([str(root), "--push-to-hub", "artist/faces"]) == 0
-
-
-@contextlib.contextmanager
-def impatience():
-    """Clients that give a silent Hub up at once."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("huggingface_hub.constants.HF_HUB_ETAG_TIMEOUT", 0.3)
-        patched.setattr("huggingface_hub.constants.HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
-        patched.setattr("huggingface_hub.file_download._ETAG_RETRY_TIMEOUT", 0.3)
-        patched.setattr(downloads, "STALL", 0.3)
-        yield
 
 
 def begun() -> PairStream:
