@@ -19,7 +19,7 @@ import shlex  # noqa: E402
 import signal  # noqa: E402
 import sys  # noqa: E402
 from argparse import Namespace  # noqa: E402
-from collections.abc import Sequence  # noqa: E402
+from collections.abc import Iterable, Sequence  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
@@ -671,7 +671,7 @@ class Run:
             loader = self.accelerator.skip_first_batches(self.loader, batch) if batch else self.loader
             # On the loader, not on the sampler: accelerate counts its own iterations and would set those over ours.
             loader.set_epoch(epoch)
-            for batch, pair in enumerate(loader, batch + 1):  # noqa: B020
+            for batch, pair in enumerate(self.batches(loader), batch + 1):  # noqa: B020
                 self.step_both(pair, epoch, batch - 1, (epoch + (batch - 1) / steps))
                 self.progress.update()
                 if self.accelerator.sync_gradients and self.step % args.log_every == 0:
@@ -700,6 +700,17 @@ class Run:
         self.progress.close()
         self.epoch = epoch
         return True
+
+    def batches(self, loader: Any) -> Iterable[dict[str, Any]]:
+        """The batches of an epoch, of which the next is made while a step uses the last, where nothing else does that."""
+        from pix2pix.data import ahead
+
+        args = self.args
+        # Workers and streams read ahead themselves, and accelerate takes the last batch that was read for the end of an
+        # accumulation.
+        if args.num_workers or args.streaming or args.gradient_accumulation_steps > 1:
+            return loader
+        return ahead(loader)
 
     def leave(self, epoch: int, batch: int, steps: int, *, finished: bool) -> bool:
         """Stop in the middle of an epoch: write the state that a resume goes on from, then validate what there is."""

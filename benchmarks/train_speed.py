@@ -36,8 +36,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--preset", choices=arguments.PRESETS, default="paper", help="default: %(default)s")
     parser.add_argument(
-        "--batch-sizes", type=timing.count, nargs="+", default=[1, 2, 4, 8], metavar="N", help="pairs a step (default: 1 2 4 8)"
-    )
+        "--batch-sizes", type=timing.count, nargs="+", default=[1, 4, 8, 16], metavar="N",
+        help="pairs a step (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--images", type=timing.count, default=4, metavar="N", help="at least so many in a timing (default: 4)")
     parser.add_argument(
         "--rounds", type=timing.count, default=30, metavar="N", help="at most; at least 1 is made (default: 30)"

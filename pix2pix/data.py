@@ -7,10 +7,10 @@ and `name` (strings). A `person_id` says which pairs must not be separated; a `n
 import functools
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import datasets
 import numpy as np
@@ -36,6 +36,8 @@ from pix2pix.layouts import (
     open_stored,
 )
 from pix2pix.wedges import filled, wedged
+
+T = TypeVar("T")
 
 MIN_SIDE = 16
 """Pictures with a side below this many pixels are refused."""
@@ -391,6 +393,23 @@ class PairedImages(torch.utils.data.Dataset):
             side = torch.from_numpy(np.array(image)).view(*self._stored_size, channels).permute(2, 0, 1)
             sides.append(filled(side) if self.fill_wedges else side)
         return torch.cat(sides)
+
+
+def ahead(batches: Iterable[T]) -> Iterator[T]:
+    """Yield what `batches` yields; a thread asks it for the next one while the caller uses the last.
+
+    Args:
+        batches: Asked by one thread at a time, always the same, and for one more than is used so far.
+
+    Raises:
+        Exception: What `batches` raises, when its turn has come.
+    """
+    iterator, end = iter(batches), object()
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        following = thread.submit(next, iterator, end)
+        while (batch := following.result()) is not end:
+            following = thread.submit(next, iterator, end)
+            yield batch
 
 
 class EpochSampler(torch.utils.data.Sampler):

@@ -2,6 +2,7 @@ import io
 import os
 import subprocess
 import sys
+import threading
 
 import datasets
 import numpy as np
@@ -334,3 +335,40 @@ def test_grey_sides_need_one_channel(tmp_path):
     assert channels_of(load_pairs(root)) == (3, 1)
     save(picture(3), root / "train" / "sketches" / "p03.png")
     assert channels_of(load_pairs(root)) == (3, 3)
+
+
+def test_the_next_batch_is_made_while_the_last_is_used():
+    is_asked_again = threading.Event()
+
+    def batches():
+        yield 1
+        is_asked_again.set()
+        yield 2
+
+    read = data.ahead(batches())
+    assert next(read) == 1
+    assert is_asked_again.wait(60)  # before the second is taken
+    assert list(read) == [2]
+
+
+def test_reading_ahead_hides_neither_batches_nor_faults():
+    def batches(count, fault=None):
+        yield from range(count)
+        if fault:
+            raise fault
+
+    assert list(data.ahead(range(5))) == [0, 1, 2, 3, 4]
+    assert list(data.ahead([])) == []
+    read = data.ahead(batches(2, DataError("no such picture")))
+    assert [next(read), next(read)] == [0, 1]
+    with pytest.raises(DataError, match="no such picture"):
+        next(read)
+
+
+def test_reading_ahead_ends_with_its_user():
+    asked = []
+    read = data.ahead(asked.append(index) or index for index in range(100))
+    assert next(read) == 0
+    read.close()
+    assert asked == [0, 1]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
