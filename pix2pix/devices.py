@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 
 import torch
 
@@ -49,6 +50,22 @@ def _has_native_bfloat16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Inside the block, PyTorch computes with `count` processor threads; so do threads that are made in it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def set_up(*, num_threads: int | None = None, processes: int = 1) -> None:
     """Make the process ready to train: threads, TF32, the search for fast convolutions, memory that is kept, no denormals.
 
@@ -56,9 +73,8 @@ def set_up(*, num_threads: int | None = None, processes: int = 1) -> None:
         num_threads: Processor threads; by default the cores that `processes` leave to each.
         processes: How many share this machine.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     # `accelerate launch` sets one thread a process on a machine without a GPU, which would leave the other cores idle.
-    torch.set_num_threads(num_threads or max(1, cores // processes))
+    torch.set_num_threads(num_threads or max(1, cores() // processes))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     torch.backends.cudnn.benchmark = True
     keep_memory()

@@ -1,18 +1,16 @@
 """Translate picture files: `python -m pix2pix.translate --model ID_OR_DIR --direction photo2sketch INPUT... --output DIR`."""
 
 import argparse
-import collections
 import glob
-import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pix2pix.directions import DIRECTIONS
 
-THREADS = 2
-"""That decode, and as many that encode, beside the network."""
+MOST_WORKERS = 5
+"""Threads that translate a batch each: every one holds the decoded pictures of its batch, which may be large."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -28,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder for the results, NAME.png each")
     parser.add_argument("--align", action="store_true", help="find the face and translate the aligned portrait")
     parser.add_argument("--seed", type=int, help="a variation (dropout on) of this number; default: deterministic")
-    parser.add_argument("--batch-size", type=int, default=8, help="pictures at once, at least 1 (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=4, help="pictures at once, at least 1 (default: %(default)s)")
     parser.add_argument("--device", help="cpu, cuda, mps (default: the fastest at hand)")
     parser.add_argument("--max-pixels", type=int, default=64_000_000, help="largest picture, in pixels (default: %(default)s)")
     return parser
@@ -88,6 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from PIL import Image
     from tqdm import tqdm
 
+    from pix2pix.devices import cores, keep_memory, torch_threads
     from pix2pix.faces import find_faces
     from pix2pix.files import require_writable
     from pix2pix.images import ImageError, open_image, save_png
@@ -108,60 +107,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The last two are what torch raises for a device that is not there, or that it was built without.
         command.error(str(error).splitlines()[0])
 
-    failures = 0
-
-    def leave_out(reason: str) -> None:
-        nonlocal failures
-        failures += 1
-        progress.write(f"left out: {reason}", file=sys.stderr)
-        progress.update()
-
-    def read(path: Path) -> Image.Image:
-        image = open_image(path, max_pixels=args.max_pixels)
-        if min(image.size) < MINIMUM_SIDE:
-            size = f"{image.width} x {image.height}"
-            raise ImageError(f"'{path.name}' must have at least {MINIMUM_SIDE} pixels a side, got {size}")
-        return image
-
-    def readable() -> Iterator[tuple[str, Image.Image]]:
-        waiting = zip(paths, names, strict=True)
-        reading = collections.deque()
-        while True:
-            # A batch ahead and no further: decoded pictures may be large.
-            for path, name in itertools.islice(waiting, args.batch_size - len(reading)):
-                reading.append((name, readers.submit(read, path)))
-            if not reading:
-                return
-            name, image = reading.popleft()
+    def translate(part: Sequence[tuple[Path, str]]) -> list[str]:
+        """Translate a batch from file to file; says of each picture that was left out why."""
+        images, reasons = [], []
+        for path, name in part:
             try:
-                yield name, image.result()
+                image = open_image(path, max_pixels=args.max_pixels)
+                if min(image.size) < MINIMUM_SIDE:
+                    size = f"{image.width} x {image.height}"
+                    raise ImageError(f"'{path.name}' must have at least {MINIMUM_SIDE} pixels a side, got {size}")
+                images.append((name, image))
             except ImageError as error:
-                leave_out(str(error))
-
-    def wait_for_writing(most: int) -> None:
-        while len(writing) > most:
-            name, written = writing.popleft()
+                reasons.append(str(error))
+        results = translator([image for _, image in images], align=args.align, seed=args.seed) if images else []
+        for (name, _), result in zip(images, results, strict=True):
             try:
-                written.result()
+                save_png(result, args.output / name)
             except OSError as error:  # the disk is full, or no longer there: the next picture may be smaller
-                leave_out(f"'{name}' could not be written to '{args.output}' ({error.strerror or error})")
-            else:
-                progress.update()
+                reason = error.strerror or error
+                reasons.append(f"'{name}' could not be written to '{args.output}' ({reason})")
+        return reasons
 
-    writing = collections.deque()
-    # While the network works on one batch, the next is decoded and the last is encoded: PIL lets other threads run.
+    keep_memory()
+    failures = 0
+    files = list(zip(paths, names, strict=True))
+    parts = [files[start : start + args.batch_size] for start in range(0, len(files), args.batch_size)]
+    # Each thread takes a batch from file to file: while one waits for the disk, decodes or encodes, the others translate,
+    # and none waits for another within a layer. One more than there are cores, for the waiting.
+    workers = min(len(parts), cores() + 1, MOST_WORKERS)
     with (
+        torch_threads(max(1, cores() // workers)),
         tqdm(total=len(paths), unit="picture", disable=None) as progress,
-        ThreadPoolExecutor(THREADS) as readers,
-        ThreadPoolExecutor(THREADS) as writers,
+        ThreadPoolExecutor(workers) as pool,
     ):
-        pictures = readable()
-        while batch := list(itertools.islice(pictures, args.batch_size)):
-            results = translator([image for _, image in batch], align=args.align, seed=args.seed)
-            for (name, _), result in zip(batch, results, strict=True):
-                writing.append((name, writers.submit(save_png, result, args.output / name)))
-            wait_for_writing(most=args.batch_size)
-        wait_for_writing(most=0)
+        for part, reasons in zip(parts, pool.map(translate, parts), strict=True):
+            for reason in reasons:
+                progress.write(f"left out: {reason}", file=sys.stderr)
+            failures += len(reasons)
+            progress.update(len(part))
     done = len(paths) - failures
     print(f"{done} of {len(paths)} pictures translated into {args.output}" + (f", {failures} left out" if failures else ""))
     return 1 if failures else 0

