@@ -14,7 +14,19 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import ablation, inference_speed, load, recipe, robustness, scaling, start, time_to_quality, timing, train_speed
+from benchmarks import (
+    ablation,
+    inference_speed,
+    load,
+    measures,
+    recipe,
+    robustness,
+    scaling,
+    start,
+    time_to_quality,
+    timing,
+    train_speed,
+)
 from benchmarks.plain_loop import PlainLoop, PlainProcess
 from benchmarks.runs import progress_of, train
 from benchmarks.trainer import Trainer
@@ -357,6 +369,46 @@ def test_the_verdict_knows_which_way_each_score_points():
     assert time_to_quality.verdicts(results) == {"photo2sketch": {"fsim": True, "perceptual": True}}
 
 
+# -- measures ----------------------------------------------------------------------------------------------------------
+
+
+def test_measures_time_the_step_with_and_without(tmp_path, capsys):
+    words = ["--measures", "as it is", "float32", "--batch-sizes", "2", "--rounds", "1", "--steps", "1"]
+    assert measures.main([*words, "--json", str(tmp_path / "measures.json"), "--", *TINY]) == 0
+    rows = read(tmp_path / "measures.json")["rows"]
+    assert [(row["measure"], row["batch_size"], len(row["rounds"])) for row in rows] == [("as it is", 2, 1), ("float32", 2, 1)]
+    assert all(row["images_per_second"] == row["rounds"][0] > 0 for row in rows)
+    assert "| float32 in place of bfloat16 |" in capsys.readouterr().out
+
+
+def test_a_measure_that_cannot_be_timed_is_named(capsys):
+    words = ["--measures", "as it is", "--batch-sizes", "2", "--rounds", "1", "--", "--dataset", "nowhere", *TINY]
+    assert measures.main(words) == 1
+    assert "failed: as it is: " in capsys.readouterr().err
+
+
+def test_each_measure_is_undone(monkeypatch):
+    import train
+    from pix2pix import devices
+    from pix2pix.layers import InstanceNorm
+
+    changed = [(devices, "training_layout"), (devices, "keep_memory"), (torch.optim, "Adam"), (train.Run, "batches")]
+    before = {(owner, name): getattr(owner, name) for owner, name in [*changed, (InstanceNorm, "forward")]}
+    for (owner, name), value in before.items():
+        monkeypatch.setattr(owner, name, value)  # given back after the test
+    flags = {name: measures.undo(name) for name in measures.MEASURES}
+    assert {name: given for name, given in flags.items() if given} == {
+        "float32": ["--mixed-precision", "no"],
+        "compile": ["--compile"],
+    }
+    assert devices.training_layout(torch.device("cpu")) == torch.channels_last
+    optimizer = torch.optim.Adam([torch.zeros(1, requires_grad=True)], fused=True)
+    assert (optimizer.defaults["fused"], optimizer.defaults["foreach"]) == (False, True)
+    assert all(getattr(owner, name) is not value for (owner, name), value in before.items())
+    loader = [1, 2]
+    assert train.Run.batches(None, loader) is loader
+
+
 # -- scaling -----------------------------------------------------------------------------------------------------------
 
 
@@ -528,7 +580,7 @@ def test_a_start_is_timed_to_its_answer_its_paint_and_its_sketch(served_model, t
 def test_the_documented_commands_are_accepted():
     programs = {"ablation": ablation, "train_speed": train_speed, "inference_speed": inference_speed}
     programs |= {"time_to_quality": time_to_quality, "scaling": scaling, "recipe": recipe, "robustness": robustness}
-    programs |= {"load": load, "start": start}
+    programs |= {"load": load, "start": start, "measures": measures}
     found = set()
     for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
         for name, line in re.findall(r"^python benchmarks/(\w+)\.py(.*)$", document.read_text(encoding="utf-8"), re.MULTILINE):
