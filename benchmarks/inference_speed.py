@@ -302,19 +302,6 @@ def new_model(folder: Path, direction: str) -> str:
 
 
 @contextlib.contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Let torch use so many threads, and as many as before afterwards."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Hear no warnings and no advice, which the quantizers give on the root logger; both are heard again afterwards."""
     root = logging.getLogger()
@@ -332,10 +319,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser()
     args = command.parse_args(argv)
 
+    from pix2pix.devices import cores, torch_threads
     from pix2pix.generator import ModelError
     from pix2pix.inference import Translator
 
-    with quiet(), threads(args.threads or timing.cores()), tempfile.TemporaryDirectory() as temporary:
+    with quiet(), torch_threads(args.threads or cores()), tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = args.model or (str(SHIPPED) if SHIPPED.is_dir() else new_model(folder / "model", args.direction))
         try:

@@ -67,9 +67,11 @@ def parser() -> argparse.ArgumentParser:
 
 def points(args: argparse.Namespace, extra: Sequence[str], streamed: Path) -> list[Point]:
     """All measurements, axis by axis; the data sets that they stream lie in `streamed`."""
+    from pix2pix.devices import cores
+
     base = ["--preset", args.preset, *extra]
     batch_size = arguments.complete(arguments.explicit(base))["batch_size"]
-    cores = timing.cores()
+    own_cores = cores()
     found = {
         "batch size": [Point("batch size", n, [*base, "--batch-size", str(n)]) for n in args.batch_sizes],
         "picture size": [Point("picture size", n, [*base, "--image-size", str(n)]) for n in args.picture_sizes],
@@ -81,7 +83,7 @@ def points(args: argparse.Namespace, extra: Sequence[str], streamed: Path) -> li
         "processes": [
             Point(
                 "processes", n,
-                [*base, "--batch-size", str(max(1, batch_size // n)), "--num-threads", str(max(1, cores // n))], n,
+                [*base, "--batch-size", str(max(1, batch_size // n)), "--num-threads", str(max(1, own_cores // n))], n,
             )
             for n in args.processes
         ],

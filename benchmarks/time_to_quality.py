@@ -253,6 +253,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     import torch
 
+    from pix2pix.devices import cores
     from pix2pix.layouts import DataError
     from pix2pix.perception import PerceptualNetwork
 
@@ -260,7 +261,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with interruptible():
             run = train_preset(args, extra, directions)
-            torch.set_num_threads(timing.cores())
+            torch.set_num_threads(cores())
             people = People(args.dataset, validation_fraction=args.validation_fraction)
             network = PerceptualNetwork()
             results["held_out"] = len(people.held_out)

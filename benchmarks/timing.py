@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
 import platform
 import resource
 import statistics
@@ -64,6 +63,8 @@ def machine() -> dict[str, Any]:
     """What the timings depend on besides the program."""
     import torch
 
+    from pix2pix.devices import cores
+
     return {
         "processor": _processor(),
         "cores": cores(),
@@ -72,11 +73,6 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

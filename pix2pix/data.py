@@ -302,7 +302,6 @@ class PairedImages(torch.utils.data.Dataset):
         self._stored_size = image_size if self._is_resampled else jitter_size or image_size
         self._pairs = as_stored(pairs)
         self._cache = self._fill_cache()
-        self._threads: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -312,14 +311,6 @@ class PairedImages(torch.utils.data.Dataset):
         index = range(len(self))[index]
         both = self.read(self._pairs[index]) if self._cache is None else self._cache[index]
         return self.jittered(both, epoch, index)
-
-    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> list[dict[str, Tensor]]:
-        """The items of a batch, made side by side: most of the work is PyTorch's, which lets other threads run."""
-        if len(keys) == 1 or torch.utils.data.get_worker_info():  # workers are side by side already
-            return [self[key] for key in keys]
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(torch.get_num_threads())
-        return list(self._threads.map(self.__getitem__, keys))
 
     def jittered(self, both: Tensor, epoch: int, index: int) -> dict[str, Tensor]:
         """The item that `read` and a key make.
@@ -406,10 +397,19 @@ def ahead(batches: Iterable[T]) -> Iterator[T]:
     """
     iterator, end = iter(batches), object()
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+        # One processor thread there: helpers of its own would keep the cores busy with waiting while the caller computes.
+        count = torch.get_num_threads()
+        thread.submit(_compute_alone).result()
+        torch.set_num_threads(count)  # what the other thread has set is also what part of PyTorch and later threads go by
         following = thread.submit(next, iterator, end)
         while (batch := following.result()) is not end:
             following = thread.submit(next, iterator, end)
             yield batch
+
+
+def _compute_alone() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread takes over the number when it first asks
 
 
 class EpochSampler(torch.utils.data.Sampler):

@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import datasets
 import numpy as np
@@ -372,3 +373,15 @@ def test_reading_ahead_ends_with_its_user():
     read.close()
     assert asked == [0, 1]
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_reading_ahead_computes_with_one_thread_and_leaves_the_caller_its_own():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        counts = (torch.get_num_threads() for _ in range(3))
+        assert [(there, torch.get_num_threads()) for there in data.ahead(counts)] == [(1, 3)] * 3
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+    finally:
+        torch.set_num_threads(before)
