@@ -230,7 +230,12 @@ class Run:
 
     def __init__(self, args: Namespace) -> None:
         from accelerate import Accelerator
-        from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
+        from accelerate.utils import (
+            DataLoaderConfiguration,
+            GradientAccumulationPlugin,
+            broadcast_object_list,
+            set_seed,
+        )
 
         from pix2pix import devices
 
@@ -243,7 +248,11 @@ class Run:
             # Without this accelerate takes the processes of torchrun on a machine without a GPU for strangers.
             cpu=processes > 1 and not devices.has_gpu(),
             mixed_precision=self.precision(),
-            gradient_accumulation_steps=args.gradient_accumulation_steps,
+            gradient_accumulation_plugin=GradientAccumulationPlugin(
+                num_steps=args.gradient_accumulation_steps,
+                # Without accumulation the end of an epoch changes nothing, and another thread reads the loader (`batches`).
+                sync_with_dataloader=args.gradient_accumulation_steps > 1,
+            ),
             dataloader_config=DataLoaderConfiguration(non_blocking=devices.has_gpu()),
             log_with=self.tracker(),
             project_dir=str(self.folder / "logs"),
@@ -704,13 +713,14 @@ class Run:
     def batches(self, loader: Any) -> Iterable[dict[str, Any]]:
         """The batches of an epoch, of which the next is made while a step uses the last, where nothing else does that."""
         from pix2pix.data import ahead
+        from pix2pix.devices import most_at_once
 
         args = self.args
         # Workers and streams read ahead themselves, and accelerate takes the last batch that was read for the end of an
         # accumulation.
         if args.num_workers or args.streaming or args.gradient_accumulation_steps > 1:
             return loader
-        return ahead(loader)
+        return ahead(loader) if most_at_once(self.accelerator.device, 2) == 2 else loader
 
     def leave(self, epoch: int, batch: int, steps: int, *, finished: bool) -> bool:
         """Stop in the middle of an epoch: write the state that a resume goes on from, then validate what there is."""

@@ -24,6 +24,14 @@ def default_device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def most_at_once(device: torch.device, most: int) -> int:
+    """How many threads may use the device at the same time: one on MPS, where two may abort the process.
+
+    Reported for PyTorch 2.14 as pytorch/pytorch#197805.
+    """
+    return 1 if device.type == "mps" else most
+
+
 def best_layout(device: torch.device) -> torch.memory_format:
     """The memory layout that convolutions of oneDNN and cuDNN need not rearrange their input in."""
     return torch.channels_last if device.type in ("cpu", "cuda") else torch.contiguous_format

@@ -176,16 +176,24 @@ def unfit(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
 
 
 def save_png(image: Image.Image, path: str | os.PathLike) -> None:
-    """Write a picture, grey or colour, as lossless PNG, whole or not at all."""
+    """Write a picture, grey or colour, as lossless PNG, whole or not at all.
+
+    Raises:
+        ImageError: If PNG has no room for it: more than a million pixels a side.
+        OSError: If it cannot be written.
+    """
     import cv2
 
     pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
     # PIL tries five filters on every line and looks for repetitions that photos do not have, which takes as long as a
     # translation. One filter and no search are four times as fast, for no more bytes than zlib's lower levels leave.
     how = [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY]
-    is_encoded, data = cv2.imencode(".png", pixels if pixels.ndim == 2 else pixels[..., ::-1], how)
+    try:
+        is_encoded, data = cv2.imencode(".png", pixels if pixels.ndim == 2 else pixels[..., ::-1], how)
+    except cv2.error:
+        is_encoded = False
     if not is_encoded:
-        raise ImageError(f"'{path}' could not be encoded as PNG")
+        raise ImageError(f"'{Path(path).name}' of {image.width} x {image.height} pixels cannot be encoded as PNG")
     with whole_file(path) as temporary:
         temporary.write_bytes(data)
 

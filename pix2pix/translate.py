@@ -10,7 +10,7 @@ from pathlib import Path
 from pix2pix.directions import DIRECTIONS
 
 MOST_WORKERS = 5
-"""Threads that translate a batch each: every one holds the decoded pictures of its batch, which may be large."""
+"""Threads that translate a batch each: every one holds the pictures of its batch and their translations, which may be large."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -83,10 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.batch_size < 1:
         command.error(f"--batch-size must be at least 1, got {args.batch_size}")
 
+    import torch
     from PIL import Image
     from tqdm import tqdm
 
-    from pix2pix.devices import cores, keep_memory, torch_threads
+    from pix2pix.devices import keep_memory, most_at_once, torch_threads
     from pix2pix.faces import find_faces
     from pix2pix.files import require_writable
     from pix2pix.images import ImageError, open_image, save_png
@@ -109,20 +110,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     def translate(part: Sequence[tuple[Path, str]]) -> list[str]:
         """Translate a batch from file to file; says of each picture that was left out why."""
-        images, reasons = [], []
+        readable, images, reasons = [], [], []
         for path, name in part:
             try:
                 image = open_image(path, max_pixels=args.max_pixels)
                 if min(image.size) < MINIMUM_SIDE:
                     size = f"{image.width} x {image.height}"
                     raise ImageError(f"'{path.name}' must have at least {MINIMUM_SIDE} pixels a side, got {size}")
-                images.append((name, image))
             except ImageError as error:
                 reasons.append(str(error))
-        results = translator([image for _, image in images], align=args.align, seed=args.seed) if images else []
-        for (name, _), result in zip(images, results, strict=True):
+            else:
+                readable.append(name)
+                images.append(image)
+        results = translator(images, align=args.align, seed=args.seed) if images else []
+        del images  # they and the results may be large
+        for name in readable:
             try:
-                save_png(result, args.output / name)
+                save_png(results.pop(0), args.output / name)
+            except ImageError as error:
+                reasons.append(str(error))
             except OSError as error:  # the disk is full, or no longer there: the next picture may be smaller
                 reason = error.strerror or error
                 reasons.append(f"'{name}' could not be written to '{args.output}' ({reason})")
@@ -133,10 +139,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     files = list(zip(paths, names, strict=True))
     parts = [files[start : start + args.batch_size] for start in range(0, len(files), args.batch_size)]
     # Each thread takes a batch from file to file: while one waits for the disk, decodes or encodes, the others translate,
-    # and none waits for another within a layer. One more than there are cores, for the waiting.
-    workers = min(len(parts), cores() + 1, MOST_WORKERS)
+    # and none waits for another within a layer. One more than there are processor threads, for the waiting.
+    budget = torch.get_num_threads()
+    workers = min(len(parts), budget + 1, most_at_once(translator.device, MOST_WORKERS))
     with (
-        torch_threads(max(1, cores() // workers)),
+        torch_threads(max(1, budget // workers)),
         tqdm(total=len(paths), unit="picture", disable=None) as progress,
         ThreadPoolExecutor(workers) as pool,
     ):

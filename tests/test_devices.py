@@ -68,3 +68,7 @@ def test_a_machine_whose_graphics_card_is_hidden_has_none():
         cwd=ROOT,
     )  # fmt: skip
     assert told.stdout.split() == ["False", "True"]
+
+
+def test_only_one_thread_at_a_time_uses_mps():
+    assert [devices.most_at_once(torch.device(name), 5) for name in ("cpu", "cuda", "mps")] == [5, 5, 1]

@@ -293,7 +293,14 @@ def test_a_grid_shows_every_picture_in_its_cell():
         grid([])
 
 
-def test_png_is_lossless(tmp_path):
-    image = noise(30, 20)
+@pytest.mark.parametrize("image", [noise(30, 20), noise(1, 1), noise(30, 20).convert("L"), noise(1, 9).convert("L")])
+def test_png_is_lossless(image, tmp_path):
     save_png(image, tmp_path / "deep" / "a.png")
-    assert open_image(tmp_path / "deep" / "a.png").tobytes() == image.tobytes()
+    with Image.open(tmp_path / "deep" / "a.png") as read:
+        assert (read.format, read.mode, read.size, read.tobytes()) == ("PNG", image.mode, image.size, image.tobytes())
+
+
+def test_a_picture_too_long_for_png_is_named_and_leaves_nothing(tmp_path):
+    with pytest.raises(ImageError, match=r"'long.png' of 1000001 x 1 pixels cannot be encoded as PNG"):
+        save_png(Image.new("L", (1_000_001, 1)), tmp_path / "long.png")
+    assert not list(tmp_path.iterdir())
