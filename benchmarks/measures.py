@@ -17,9 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import timing
 from pix2pix import arguments
 
-AS_IT_IS = "as it is"
 MEASURES = {
-    AS_IT_IS: "",
+    "as it is": "as it is",
     "float32": "float32 in place of bfloat16",
     "channels-last": "channels last in place of the plain layout",
     "malloc": "memory given back to the system as the C library does by default",
@@ -117,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             found += [] if speed is None else [speed]
     medians = {key: statistics.median(found) if found else None for key, found in speeds.items()}
     rows = [
-        [MEASURES[name] or AS_IT_IS, *(medians[name, size] for size in args.batch_sizes)] for name in args.measures
+        [MEASURES[name], *(medians[name, size] for size in args.batch_sizes)] for name in args.measures
     ]  # fmt: skip
     print(timing.table(["train.py's step", *(f"batch {size}, images/s" for size in args.batch_sizes)], rows))
     for reason in sorted(failed):
