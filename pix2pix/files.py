@@ -2,7 +2,7 @@
 
 A file or folder is written under a temporary name beside its destination (the name starts with a dot), flushed to the
 disk, and renamed in one step. A process that is killed, a disk that fills up, or a machine that loses its power leaves
-the old version or nothing, never a half.
+the old version or nothing, never a half. What can be made again is not waited for (`is_flushed`).
 """
 
 import contextlib
@@ -50,19 +50,26 @@ def require_writable(folder: str | Path, *, name: str) -> Path:
 
 
 @contextlib.contextmanager
-def whole_file(path: str | Path) -> Iterator[Path]:
+def whole_file(path: str | Path, *, is_flushed: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` only if the block ends without an error.
 
     The temporary name keeps the suffix of `path`, because PIL and others choose the format by it.
+
+    Args:
+        path: The file.
+        is_flushed: Whether to wait until the disk has it. Without that, a process that is killed still leaves a whole file or
+            none, but a machine that loses its power within the next half minute may leave an empty one.
     """
     path = Path(path)
     make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
-        flush(temporary)
+        if is_flushed:
+            flush(temporary)
         os.replace(temporary, path)
-        flush(path.parent)
+        if is_flushed:
+            flush(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()

@@ -175,8 +175,13 @@ def unfit(image: Image.Image, box: Box, size: tuple[int, int]) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.BICUBIC)
 
 
-def save_png(image: Image.Image, path: str | os.PathLike) -> None:
+def save_png(image: Image.Image, path: str | os.PathLike, *, is_flushed: bool = True) -> None:
     """Write a picture, grey or colour, as lossless PNG, whole or not at all.
+
+    Args:
+        image: The picture.
+        path: The file.
+        is_flushed: Whether to wait until the disk has it; see `pix2pix.files.whole_file`.
 
     Raises:
         ImageError: If PNG has no room for it: more than a million pixels a side.
@@ -194,7 +199,7 @@ def save_png(image: Image.Image, path: str | os.PathLike) -> None:
         is_encoded = False
     if not is_encoded:
         raise ImageError(f"'{Path(path).name}' of {image.width} x {image.height} pixels cannot be encoded as PNG")
-    with whole_file(path) as temporary:
+    with whole_file(path, is_flushed=is_flushed) as temporary:
         temporary.write_bytes(data)
 
 

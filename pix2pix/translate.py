@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         del images  # they and the results may be large
         for name in readable:
             try:
-                save_png(results.pop(0), args.output / name)
+                # Not flushed: the same command makes it again, and the waiting costs nearly as much processor time as encoding.
+                save_png(results.pop(0), args.output / name, is_flushed=False)
             except ImageError as error:
                 reasons.append(str(error))
             except OSError as error:  # the disk is full, or no longer there: the next picture may be smaller

@@ -1,3 +1,4 @@
+import functools
 import os
 import stat
 import subprocess
@@ -35,15 +36,17 @@ def interrupted(whole, target, error):
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
-def test_an_interrupted_file_leaves_the_old_version_and_nothing_else(tmp_path, error):
+@pytest.mark.parametrize("is_flushed", [True, False])
+def test_an_interrupted_file_leaves_the_old_version_and_nothing_else(tmp_path, error, is_flushed):
     (tmp_path / "a.txt").write_text("old")
     with pytest.raises(error):
-        interrupted(whole_file, tmp_path / "a.txt", error)
+        interrupted(functools.partial(whole_file, is_flushed=is_flushed), tmp_path / "a.txt", error)
     assert content(tmp_path) == {"a.txt": "old"}
 
 
-def test_a_file_that_was_not_written_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt"):
+@pytest.mark.parametrize("is_flushed", [True, False])
+def test_a_file_that_was_not_written_is_an_error(tmp_path, is_flushed):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "a.txt", is_flushed=is_flushed):
         pass
     assert content(tmp_path) == {}
 
@@ -72,11 +75,13 @@ def test_an_interrupted_folder_leaves_the_old_version_and_nothing_else(tmp_path,
     assert [entry.name for entry in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_killed_process_leaves_the_old_version(tmp_path):
+@pytest.mark.parametrize("is_flushed", [True, False])
+def test_a_killed_process_leaves_the_old_version(tmp_path, is_flushed):
     (tmp_path / "a.txt").write_text("old")
     program = (
         "import os, sys\nfrom pix2pix.files import whole_file\n"
-        "with whole_file(sys.argv[1]) as temporary:\n    temporary.write_text('half')\n    os.kill(os.getpid(), 9)\n"
+        f"with whole_file(sys.argv[1], is_flushed={is_flushed}) as temporary:\n"
+        "    temporary.write_text('half')\n    os.kill(os.getpid(), 9)\n"
     )
     done = subprocess.run([sys.executable, "-c", program, tmp_path / "a.txt"], env=os.environ)
     assert done.returncode == -9
