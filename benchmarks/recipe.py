@@ -66,7 +66,7 @@ ROWS: dict[str, list[str]] = {
 
 SCORES = {
     "mae": "MAE", "ssim": "SSIM", "fsim": "FSIM", "perceptual": "perceptual", "kid1000": "KID x 1000",
-    "rank1": "rank-1", "own_distance": "own distance", "bordered_fsim": "FSIM, black borders",
+    "rank1": "rank-1", "own_distance": "own distance", "spread": "spread", "bordered_fsim": "FSIM, black borders",
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python benchmarks/recipe.py",
         description="Train the preset with one change at a time and score it on people held out of the training split. "
         "Writes results.json and table.md into DIR. A finished row is not repeated, an interrupted one goes on.",
-        epilog="What follows -- goes to train.py for every row.",
+        epilog="What follows -- goes to train.py for every row, such as: -- --direction photo2sketch",
     )
     parser.add_argument(
         "--output", required=True, type=Path, metavar="DIR", help="folder of results, new or of the same settings"
@@ -104,8 +104,10 @@ def score(run: Path, pairs: Any, held: Any, *, identity: bool, known: dict[bytes
     """Scores of the last weights of a run on the pairs held out, by direction.
 
     Rank-1 looks for the right person among all pairs; "own_distance" is the mean distance of the descriptors of translation
-    and truth, which says the same with less chance in it. "bordered_fsim" is the FSIM that is left when the sources have
-    black borders, as most scans of the test split have and few of the training split.
+    and truth, which says the same with less chance in it; "spread" is the mean distance between the translations of different
+    people, as a share of that between the truths: below 1, everybody looks more like everybody else than they should.
+    "bordered_fsim" is the FSIM that is left when the sources have black borders, as most scans of the test split have and few
+    of the training split.
     """
     import numpy as np
     import torch
@@ -117,7 +119,7 @@ def score(run: Path, pairs: Any, held: Any, *, identity: bool, known: dict[bytes
     from pix2pix.wedges import wedged
 
     network, scores = PerceptualNetwork(), {}
-    for direction in DIRECTIONS:
+    for direction in (d for d in DIRECTIONS if (run / "last" / d).is_dir()):
         source, target = source_and_target(direction)
         translator = Translator.from_pretrained(run / "last", direction)
         size = fit(upright(held[0][source]), translator.generator.image_size)[0].size
@@ -146,7 +148,9 @@ def score(run: Path, pairs: Any, held: Any, *, identity: bool, known: dict[bytes
             mine, real = face_descriptors(fake), face_descriptors(gallery, known=known)
             nearest = torch.cdist(mine, real).argmin(1)
             found["rank1"] = sum(people[n] == person for n, person in zip(nearest, held["person_id"], strict=True)) / len(held)
-            found["own_distance"] = (mine - real[: len(held)]).norm(dim=1).mean().item()
+            real = real[: len(held)]
+            found["own_distance"] = (mine - real).norm(dim=1).mean().item()
+            found["spread"] = (torch.pdist(mine).mean() / torch.pdist(real).mean()).item()
         scores[direction] = found
     return scores
 
@@ -158,7 +162,7 @@ def table(results: dict[str, Any]) -> str:
         f"Preset `{settings['preset']}`, {settings['epochs']} epochs, {results['held_out']} people held out, "
         f"data: {settings['dataset'] or 'drawn faces'}."
     ]
-    for direction in DIRECTIONS:
+    for direction in (d for d in DIRECTIONS if any(d in row["scores"] for row in rows.values())):
         names = [name for name in SCORES if any(name in row["scores"][direction] for row in rows.values())]
         lines = [
             [name, f"{row['seconds_a_step']:.2f}", *(_shown(key, row["scores"][direction].get(key)) for key in names)]

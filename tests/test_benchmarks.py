@@ -482,8 +482,8 @@ def test_every_change_of_the_recipe_is_one_that_train_py_accepts():
 
 def test_changes_of_the_recipe_are_scored_on_people_held_out_and_never_repeated(pairs, tmp_path, capsys):
     cheap = ["--projected-weight", "0", "--perceptual-weight", "0", "--receptive-field", "16"]
-    words = ["--dataset", str(pairs), "--output", str(tmp_path / "r"), "--epochs", "1", "--fraction", "0.4"]
-    tiny = ["--", *TINY, *cheap]
+    words = ["--dataset", str(pairs), "--output", str(tmp_path / "r"), "--identity", "--epochs", "1", "--fraction", "0.4"]
+    tiny = ["--", *TINY, *cheap, "--direction", "sketch2photo"]
     assert recipe.main([*words, "--rows", "as it is", *tiny]) == 0
     assert recipe.main([*words, "--rows", "as it is", "no dropout", *tiny]) == 0
     assert "as it is: done before" in capsys.readouterr().out
@@ -491,8 +491,10 @@ def test_changes_of_the_recipe_are_scored_on_people_held_out_and_never_repeated(
     assert results["held_out"] == 2
     assert list(results["rows"]) == ["as it is", "no dropout"]
     for row in results["rows"].values():
-        for scores in row["scores"].values():
-            assert set(scores) == {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000", "bordered_fsim"}
+        assert list(row["scores"]) == ["sketch2photo"]
+        judged = {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000", "bordered_fsim", "rank1", "own_distance", "spread"}
+        assert set(row["scores"]["sketch2photo"]) == judged
+        assert row["scores"]["sketch2photo"]["spread"] > 0
     assert "| no dropout |" in (tmp_path / "r" / "table.md").read_text()
     with pytest.raises(SystemExit):
         recipe.main([*words[:-1], "0.2", "--rows", "as it is", *tiny])
