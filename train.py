@@ -795,13 +795,14 @@ class Run:
             source: (N, C, H, W), in [-1, 1].
             target: (N, C', H, W), in [-1, 1].
             rate: Adam's step size.
-            plain_source: The source before its tone was varied, which the way back should lead to; by default `source`.
+            plain_source: The source before its tone was varied, for the terms that ask for it again; by default `source`.
 
         Returns:
             The losses, as scalar tensors that nobody has read yet: reading one would wait for the device.
         """
         import torch
 
+        from pix2pix.directions import source_and_target
         from pix2pix.losses import (
             discriminator_loss,
             feature_discriminator_loss,
@@ -818,6 +819,9 @@ class Run:
         def look(images):
             return self.perception.maps(with_close_up(images, place) if place else images)
 
+        # Translations of people should differ as much as the people do, and regression lets them differ less.
+        shares = dict(zip(("photo", "sketch"), args.perceptual_source, strict=True))
+        pull = args.perceptual_weight and shares[source_and_target(direction)[1]]
         discriminator, features = self.discriminators.get(direction), self.feature_discriminators.get(direction)
         set_rates(self.optimizers_g[direction], rate)
         losses = {}
@@ -829,6 +833,10 @@ class Run:
                 with torch.no_grad():
                     target_maps = look(target)
                     source_maps = look(source) if features and args.conditional else []
+                    wanted_maps = target_maps
+                    if pull:
+                        plain_maps = look(source if plain_source is None else plain_source)
+                        wanted_maps = [t + pull * s for t, s in zip(target_maps, plain_maps, strict=True)]
 
         # Discriminator step: the losses detach fake, so the generator gets no gradient.
         if discriminator:
@@ -871,7 +879,7 @@ class Run:
                 losses["cycle"] = reconstruction_loss(back, source if plain_source is None else plain_source)
                 total = total + args.cycle_weight * losses["cycle"]
             if args.perceptual_weight:
-                losses["perceptual"] = map_distance(fake_maps, target_maps).mean()
+                losses["perceptual"] = map_distance(fake_maps, wanted_maps).mean()
                 total = total + args.perceptual_weight * losses["perceptual"]
         accelerator.backward(total)
         self.steppers_g[direction].step()

@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight": 0.0,
         "feature_weight": 0.0,
         "perceptual_weight": 0.0,
+        "perceptual_source": [0.0, 0.0],
         "close_ups": False,
         "learning_rate": 2e-4,
         "discriminator_rate": 1.0,
@@ -73,6 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight": 0.0,
         "feature_weight": 5.0,
         "perceptual_weight": 5.0,
+        "perceptual_source": [0.0, 0.5],
         "close_ups": True,
         "learning_rate": 5e-4,
         "discriminator_rate": 0.6,
@@ -263,6 +265,11 @@ def parser() -> argparse.ArgumentParser:
     goal.add_argument("--feature-weight", type=float, metavar="W", help="feature matching in the discriminator, at least 0")
     goal.add_argument("--perceptual-weight", type=float, metavar="W", help="distance of EfficientNet features, at least 0")
     goal.add_argument(
+        "--perceptual-source", type=float, nargs=2, metavar=("A", "B"),
+        help="how much of the source's features that distance wants to find beside the target's, in photos and in sketches, "
+        "0 (none) to 4",
+    )  # fmt: skip
+    goal.add_argument(
         "--close-ups", action=flag, help="let EfficientNet look at an enlarged part of each picture too, for both terms above"
     )
     goal.add_argument(
@@ -412,6 +419,9 @@ def check(args: dict[str, Any]) -> None:
     noise = args["noise_channels"]
     if not all(0 <= count <= 16 for count in noise):
         raise ValueError(f"--noise-channels must be from 0 to 16, got {' '.join(map(str, noise))}")
+    pull = args["perceptual_source"]
+    if not all(0 <= share <= 4 for share in pull):
+        raise ValueError(f"--perceptual-source must be from 0 to 4, got {' '.join(f'{share:g}' for share in pull)}")
     size = args["image_size"]
     if size is not None and (len(size) > 2 or min(size) < 16):
         raise ValueError(

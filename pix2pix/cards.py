@@ -84,6 +84,7 @@ RECIPE = (
     "cycle_weight",
     "feature_weight",
     "perceptual_weight",
+    "perceptual_source",
     "close_ups",
     "batch_size",
     "gradient_accumulation_steps",

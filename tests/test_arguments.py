@@ -88,6 +88,7 @@ def test_what_may_change_on_resume_are_flags():
         (["--jitter", "0.5"], "--jitter must be from 1 to 2, got 0.5"),
         (["--l1-weight", "-1"], "--l1-weight must be from 0 to 1e+06, got -1"),
         (["--learning-rate", "nan"], "--learning-rate must be from 1e-08 to 1, got nan"),
+        (["--perceptual-source", "0", "5"], "--perceptual-source must be from 0 to 4, got 0 5"),
         (["--image-size", "8"], "--image-size must be one number or height and width, at least 16 each, got 8"),
         (["--image-size", "64", "64", "64"], "--image-size must be one number or height and width"),
         (["--push-to-hub", "model"], "--push-to-hub must be USER/NAME, got 'model'"),

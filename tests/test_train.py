@@ -226,6 +226,16 @@ def test_the_way_back_is_judged_where_it_is_asked_for(start, tmp_path):
     assert weights(tmp_path / "run") != weights(tmp_path / "other")
 
 
+def test_the_source_is_wanted_in_the_features_of_the_domain_that_asks_for_it(start, tmp_path):
+    found = []
+    for name, wanted in (("none", "0"), ("some", "1")):
+        own = ["--max-steps", "1", "--log-every", "1", "--perceptual-weight", "1", "--perceptual-source", "0", wanted]
+        assert start(name, *own) == 0
+        found.append({line["direction"]: line["perceptual"] for line in lines(tmp_path / name, "train")})
+    assert found[0]["photo2sketch"] != found[1]["photo2sketch"]
+    assert found[0]["sketch2photo"] == found[1]["sketch2photo"]
+
+
 @pytest.mark.parametrize("precision", ["no", "bf16"])
 def test_both_precisions_train(start, tmp_path, precision):
     assert start("run", "--max-steps", "3", "--mixed-precision", precision, "--log-every", "3") == 0
