@@ -813,6 +813,7 @@ class Run:
         from pix2pix.perception import map_distance, with_close_up
 
         args, accelerator = self.args, self.accelerator
+        plain_source = source if plain_source is None else plain_source
         # Where the close-ups lie: in the middle rather than at the borders.
         place = tuple(torch.rand(2, 2).mean(0).tolist()) if args.close_ups else None
 
@@ -835,8 +836,7 @@ class Run:
                     source_maps = look(source) if features and args.conditional else []
                     wanted_maps = target_maps
                     if pull:
-                        plain_maps = look(source if plain_source is None else plain_source)
-                        wanted_maps = [t + pull * s for t, s in zip(target_maps, plain_maps, strict=True)]
+                        wanted_maps = [t + pull * s for t, s in zip(target_maps, look(plain_source), strict=True)]
 
         # Discriminator step: the losses detach fake, so the generator gets no gradient.
         if discriminator:
@@ -876,7 +876,7 @@ class Run:
                 total = total + args.projected_weight * losses["projected"]
             if direction in self.backward:
                 back = self.backward[direction](fake)
-                losses["cycle"] = reconstruction_loss(back, source if plain_source is None else plain_source)
+                losses["cycle"] = reconstruction_loss(back, plain_source)
                 total = total + args.cycle_weight * losses["cycle"]
             if args.perceptual_weight:
                 losses["perceptual"] = map_distance(fake_maps, wanted_maps).mean()
