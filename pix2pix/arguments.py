@@ -73,7 +73,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "l1_weight": 20.0,
         "cycle_weight": 0.0,
         "feature_weight": 5.0,
-        "perceptual_weight": 5.0,
+        "perceptual_weight": 10.0,
         "perceptual_source": [0.5, 0.5],
         "close_ups": True,
         "learning_rate": 5e-4,
