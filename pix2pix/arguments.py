@@ -79,7 +79,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "learning_rate": 5e-4,
         "discriminator_rate": 0.6,
         "batch_size": 4,
-        "num_epochs": 100,
+        "num_epochs": 150,
         "decay_start": 0.5,
         "ema_decay": 0.995,
         "max_rotation": 4.0,
