@@ -44,6 +44,9 @@ GRID_PEOPLE = 8
 # Scans of pencil drawings have a tint of a few levels; a mean spread between the channels beyond this is colour.
 _TINT = 8
 
+# Faces that were described before, 1 KiB each: floors repeat pictures, and so does every further report of the same data.
+_described: dict[bytes, list[float]] = {}
+
 
 class EvaluationError(ValueError):
     """What cannot be scored: the message names it, the rule and the remedy."""
@@ -210,10 +213,9 @@ def score(
                     yield seen(picture(index)[None])[0]
                     progress.update()
 
-            known: dict[bytes, list[float]] = {}  # the floors repeat pictures
-            real_faces = face_descriptors(counted(target_at), known=known)
+            real_faces = face_descriptors(counted(target_at), known=_described)
             for name in systems:
-                faces = face_descriptors(counted(functools.partial(fake_at, name)), known=known)
+                faces = face_descriptors(counted(functools.partial(fake_at, name)), known=_described)
                 values[name]["rank1"] = [rank1(faces, real_faces, people=people)]
 
     scores = {}
