@@ -393,7 +393,7 @@ class Run:
                 channels[source], channels[target], base_channels=args.base_channels, max_channels=args.max_channels,
                 num_downsamples=args.num_downsamples, skips=args.skips, dropout=args.dropout,
                 upsampling=args.upsampling, head_channels=args.head_channels, noise_channels=noise[target],
-                image_size=parse_image_size(args.image_size),
+                smooth=args.smooth in (target, "both"), image_size=parse_image_size(args.image_size),
             )  # fmt: skip
             if args.init_from and not args.resume:
                 generator = self.published(direction, generator)
@@ -444,7 +444,7 @@ class Run:
 
         args = self.args
         loaded = UNetGenerator.from_pretrained(args.init_from, subfolder=direction, revision=args.init_revision)
-        free = ("image_size", "dropout")
+        free = ("image_size", "dropout", "smooth")
         for name, value in wanted.config.items():
             found = loaded.config[name]
             if name not in free and found != value:

@@ -296,7 +296,11 @@ def new_model(folder: Path, direction: str) -> str:
     torch.manual_seed(0)
     channels = (3, 1) if direction == "photo2sketch" else (1, 3)
     _, target = source_and_target(direction)
-    shape |= {"image_size": (250, 200), "noise_channels": preset["noise_channels"][target == "sketch"]}
+    shape |= {
+        "image_size": (250, 200),
+        "noise_channels": preset["noise_channels"][target == "sketch"],
+        "smooth": preset["smooth"] in (target, "both"),
+    }
     UNetGenerator(*channels, **shape).save_pretrained(folder / direction)
     return str(folder)
 

@@ -57,6 +57,8 @@ ROWS: dict[str, list[str]] = {
     "no head": ["--head-channels", "0"],
     "no noise for strokes": ["--noise-channels", "0", "0"],
     "noise for photos too": ["--noise-channels", "2", "2"],
+    "photos not smoothed": ["--smooth", "none"],
+    "sketches smoothed too": ["--smooth", "both"],
     "transposed convolution": ["--upsampling", "transposed"],
     "resize-convolution": ["--upsampling", "resize"],
     "sub-pixel convolution": ["--upsampling", "subpixel"],

@@ -22,6 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "upsampling": "transposed",
         "head_channels": 0,
         "noise_channels": [0, 0],
+        "smooth": "none",
         "dropout": 0.5,
         "receptive_field": 70,
         "discriminator_channels": 64,
@@ -62,6 +63,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "upsampling": "blurred",
         "head_channels": 16,
         "noise_channels": [0, 2],
+        "smooth": "photo",
         "dropout": 0.3,
         "receptive_field": 34,
         "discriminator_channels": 32,
@@ -235,6 +237,10 @@ def parser() -> argparse.ArgumentParser:
     nets.add_argument(
         "--noise-channels", type=int, nargs=2, metavar=("A", "B"),
         help="channels of noise, at full and half resolution, in the generators of photos and of sketches, 0 (none) to 16",
+    )  # fmt: skip
+    nets.add_argument(
+        "--smooth", choices=("none", "photo", "sketch", "both"),
+        help="which finished pictures are blurred by (1, 2, 1) / 4, outside of training",
     )  # fmt: skip
     nets.add_argument("--dropout", type=float, metavar="P", help="in the three innermost decoder levels, 0 to below 1")
     nets.add_argument(

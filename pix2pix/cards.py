@@ -70,6 +70,7 @@ RECIPE = (
     "upsampling",
     "head_channels",
     "noise_channels",
+    "smooth",
     "dropout",
     "receptive_field",
     "conditional",

@@ -205,6 +205,9 @@ def _write_network(graph: _Graph, generator: "UNetGenerator") -> None:
     if generator.head is not None:
         x = graph.add("Concat", x, source, axis=1) if generator.skips else x
         x = _write_layers(graph, _with_noise(graph, x, noise, channels), generator.head, "head")
+    if generator.smoother is not None:
+        x = graph.add("Pad", x, graph.integers(1, 1, 1, 1), "", graph.integers(2, 3), mode="edge")
+        x = _write_layers(graph, x, [generator.smoother], "smoother")
     graph.add("Slice", x, corner, graph.add("Add", corner, sides), graph.integers(2, 3), output="image")
 
 

@@ -106,6 +106,9 @@ class UNetGenerator(
         noise_channels: Channels of Gaussian noise that the last decoder level and the head see beside all else: the paper's
             z, at the scale of a pencil's strokes, which nothing in a photo foretells. Drawn anew each time in training, kept
             in evaluation. Unlike the paper, whose noise is dropout alone (0 here): it is too coarse for strokes.
+        smooth: Whether the finished picture is blurred by the binomial filter (1, 2, 1) / 4 in evaluation mode. What
+            discriminators leave on a photo changes from pixel to pixel, which no camera does. Not in training, where the
+            network would learn to sharpen against it; it has no weights, so it may be changed afterwards.
         image_size: (height, width) in pixels, or one number, of the pictures it is trained on. The network itself takes
             any size; `Translator` brings pictures to this one.
 
@@ -126,6 +129,7 @@ class UNetGenerator(
         upsampling: Upsampling = "transposed",
         head_channels: int = 0,
         noise_channels: int = 0,
+        smooth: bool = False,
         image_size: int | tuple[int, int] = 256,
     ) -> None:
         super().__init__()
@@ -140,6 +144,7 @@ class UNetGenerator(
             "upsampling": upsampling,
             "head_channels": head_channels,
             "noise_channels": noise_channels,
+            "smooth": smooth,
             "image_size": list(parse_image_size(image_size)),
         }
         for name, (low, high) in LIMITS.items():
@@ -152,8 +157,9 @@ class UNetGenerator(
             raise ValueError(f"upsampling must be transposed, blurred, resize or subpixel, got {upsampling!r}")
         if not all(isinstance(side, int) and side <= 4096 for side in self.config["image_size"]):
             raise ValueError(f"image_size must be whole numbers up to 4096, got {image_size!r}")
-        if not isinstance(skips, bool):
-            raise ValueError(f"skips must be true or false, got {skips!r}")
+        for name in ("skips", "smooth"):
+            if not isinstance(self.config[name], bool):
+                raise ValueError(f"{name} must be true or false, got {self.config[name]!r}")
 
         self.in_channels, self.out_channels = in_channels, out_channels
         self.image_size = parse_image_size(image_size)
@@ -203,6 +209,7 @@ class UNetGenerator(
                 nn.Conv2d(head_channels, out_channels, 3, padding=1),
                 nn.Tanh(),
             )
+        self.smoother = Blur(out_channels) if smooth else None
         initialise(self)
         if noise_channels:
             # From a generator of its own, and stored: the weights do not depend on it, and every runtime has the same.
@@ -240,6 +247,8 @@ class UNetGenerator(
                 x = torch.cat([x, skips.pop()], dim=1)
         if self.head is not None:
             x = self.head(self.with_noise(torch.cat([x, source], dim=1) if self.skips else x))
+        if self.smoother is not None and not self.training:
+            x = self.smoother(F.pad(x, (1, 1, 1, 1), mode="replicate"))
         return x[..., top : top + height, left : left + width]
 
     def with_noise(self, x: Tensor) -> Tensor:

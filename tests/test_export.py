@@ -56,6 +56,7 @@ def error_of(capsys, *argv: object) -> str:
         {"upsampling": "blurred"},
         {"skips": False},
         {"head_channels": 6},
+        {"smooth": True, "head_channels": 6, "out_channels": 1},
         {"noise_channels": 3},
         {"noise_channels": 1, "head_channels": 5, "upsampling": "blurred"},
         {"dropout": 0.0, "num_downsamples": 1},

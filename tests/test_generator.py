@@ -129,6 +129,24 @@ def test_the_noise_that_is_kept_is_the_same_whatever_the_weights():
     assert not torch.equal(first.encoder[2][1].weight, second.encoder[2][1].weight)
 
 
+@pytest.mark.parametrize("size", [(16, 16), (33, 50)])
+def test_a_smooth_picture_is_the_blurred_one_but_not_in_training(size):
+    plain, smooth = tiny(dropout=0.0, head_channels=4), tiny(dropout=0.0, head_channels=4, smooth=True)
+    smooth.load_state_dict(plain.state_dict())  # it has no weights of its own
+    source = torch.rand(2, 3, *size) * 2 - 1
+    with torch.no_grad():
+        picture = plain(source)
+        assert torch.equal(smooth(source), picture)
+        with evaluating(smooth):
+            blurred = smooth(source)
+    line = torch.tensor([0.25, 0.5, 0.25])
+    for row, column in ((7, 9), (0, 5), (size[0] - 1, size[1] - 1)):  # at the borders, pixels stand for those beyond
+        rows, columns = ((torch.arange(-1, 2) + at).clamp(0, side - 1) for at, side in zip((row, column), size, strict=True))
+        expected = torch.einsum("nchw,h,w->nc", picture[:, :, rows][:, :, :, columns], line, line)
+        assert torch.allclose(blurred[:, :, row, column], expected, atol=1e-6)
+    assert blurred.shape == picture.shape
+
+
 def test_weights_are_drawn_from_a_normal_of_deviation_0_02():
     weight = UNetGenerator().encoder[4][1].weight
     assert weight.mean().abs() < 1e-4
@@ -163,6 +181,7 @@ def test_dropout_is_noise_in_training_and_absent_in_evaluation():
         ({"upsampling": "magic"}, "upsampling must be transposed, blurred, resize or subpixel, got 'magic'"),
         ({"image_size": 8}, "image_size must be at least 16, got 8"),
         ({"skips": "yes"}, "skips must be true or false, got 'yes'"),
+        ({"smooth": "photo"}, "smooth must be true or false, got 'photo'"),
         (
             {"base_channels": 512, "num_downsamples": 1, "image_size": 4096},
             "for 256 channels a pixel; lower it, or",

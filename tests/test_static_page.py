@@ -63,7 +63,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(1)
     for direction, channels in zip(DIRECTIONS, ((3, 1), (1, 3)), strict=True):
         # Of the kinds of layers that the generators have which come with the page.
-        kinds = {"upsampling": "blurred", "head_channels": 4, "noise_channels": 1}
+        kinds = {"upsampling": "blurred", "head_channels": 4, "noise_channels": 1, "smooth": True}
         generator = UNetGenerator(*channels, base_channels=8, num_downsamples=4, image_size=SIZE[::-1], **kinds)
         with torch.no_grad():  # untrained, it would paint nearly everything in one grey
             for convolution in (generator.decoder[-1][1], generator.head[0], generator.head[2]):

@@ -408,12 +408,15 @@ def test_the_average_forgets_the_start_and_then_decays_as_asked():
 
 def test_fine_tuning_starts_from_the_published_weights(start, tmp_path):
     start("first", "--num-epochs", "1")
-    start("second", "--max-steps", "1", "--learning-rate", "1e-8", "--init-from", str(tmp_path / "first"), "--ema-decay", "0")
+    still = ["--max-steps", "1", "--learning-rate", "1e-8", "--ema-decay", "0"]
+    start("second", *still, "--init-from", str(tmp_path / "first"), "--smooth", "sketch")
     for direction in DIRECTIONS:
         first = UNetGenerator.from_pretrained(tmp_path / "first" / direction)
         second = UNetGenerator.from_pretrained(tmp_path / "second" / "last" / direction)
         for a, b in zip(first.parameters(), second.parameters(), strict=True):
             assert torch.allclose(a, b, atol=1e-6)
+        target = direction.split("2")[1]
+        assert (first.config["smooth"], second.config["smooth"]) == (target == "photo", target == "sketch")
     assert start("third", "--init-from", str(tmp_path / "first"), "--base-channels", "6") == 2
 
 
