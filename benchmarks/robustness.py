@@ -224,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.grid:
         per_row = 5
         cells = [[picture.convert("RGB") for _, _, *both in shown[start : start + per_row] for picture in both]
-                 for start in range(0, len(shown) - per_row + 1, per_row)]  # fmt: skip
+                 for start in range(0, len(shown), per_row)]  # fmt: skip
         save_png(grid(cells), args.grid)
     return 0
 
