@@ -348,8 +348,8 @@ class Run:
         jitter = {
             "jitter_size": jittered if args.jitter > 1 else None, "mirror": args.mirror,
             "max_rotation": args.max_rotation, "max_warp": args.max_warp, "max_tone": args.max_tone,
-            "max_stroke": args.max_stroke, "background_share": args.background_share,
-            "wedge_share": args.wedge_share, "fill_wedges": args.fill_wedges,
+            "max_stroke": args.max_stroke, "outline_share": args.outline_share,
+            "background_share": args.background_share, "wedge_share": args.wedge_share, "fill_wedges": args.fill_wedges,
         }  # fmt: skip
         if stream:
             self.train_images = StreamedImages(stream, **jitter, **common)

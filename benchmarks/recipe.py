@@ -29,6 +29,7 @@ ROWS: dict[str, list[str]] = {
     "both discriminators at half": ["--projected-weight", "0.25", "--adversarial-weight", "0.12"],
     "both discriminators twice": ["--projected-weight", "1", "--adversarial-weight", "0.5"],
     "strokes varied": ["--max-stroke", "0.6"],
+    "no outlines": ["--outline-share", "0"],
     "cycle weight 5": ["--cycle-weight", "5"],
     "no bending": ["--max-warp", "0"],
     "no tones": ["--max-tone", "0"],
@@ -73,6 +74,7 @@ ROWS: dict[str, list[str]] = {
 SCORES = {
     "mae": "MAE", "ssim": "SSIM", "fsim": "FSIM", "perceptual": "perceptual", "kid1000": "KID x 1000",
     "rank1": "rank-1", "own_distance": "own distance", "spread": "spread", "bordered_fsim": "FSIM, black borders",
+    "outlined_fsim": "FSIM, outlines", "outlined_mae": "MAE, outlines",
 }  # fmt: skip
 
 
@@ -113,13 +115,14 @@ def score(run: Path, pairs: Any, held: Any, *, identity: bool, known: dict[bytes
     and truth, which says the same with less chance in it; "spread" is the mean distance between the translations of different
     people, as a share of that between the truths: below 1, everybody looks more like everybody else than they should.
     "bordered_fsim" is the FSIM that is left when the sources have black borders, as most scans of the test split have and few
-    of the training split.
+    of the training split; "outlined_fsim" and "outlined_mae" are what is left when a sketch has its outlines only.
     """
     import numpy as np
     import torch
 
     from pix2pix.images import fit, to_image, to_tensor, upright
     from pix2pix.inference import Translator
+    from pix2pix.jitter import outlined
     from pix2pix.metrics import as_levels, face_descriptors, kernel_distance, luma, validation_scores
     from pix2pix.perception import PerceptualNetwork
     from pix2pix.wedges import wedged
@@ -131,20 +134,28 @@ def score(run: Path, pairs: Any, held: Any, *, identity: bool, known: dict[bytes
         size = fit(upright(held[0][source]), translator.generator.image_size)[0].size
         truth = torch.stack([to_tensor(upright(picture).resize(size), channels=3) for picture in held[target]])
         sources = [upright(picture).resize(size) for picture in held[source]]
-        bordered = [
-            to_image(wedged(to_tensor(picture, channels=3), np.random.default_rng(index), 1.0))
-            for index, picture in enumerate(sources)
-        ]
-        fake, beside = (
-            torch.stack([to_tensor(picture, channels=3) for picture in translator(pictures)])
-            for pictures in (sources, bordered)
-        )
+        changes = {"bordered": wedged} | ({"outlined": outlined} if source == "sketch" else {})
+        changed = {
+            name: [
+                to_image(change(to_tensor(picture, channels=3), np.random.default_rng(index), 1.0))
+                for index, picture in enumerate(sources)
+            ]
+            for name, change in changes.items()
+        }
+        fakes = {
+            name: torch.stack([to_tensor(picture, channels=3) for picture in translator(pictures)])
+            for name, pictures in {"": sources, **changed}.items()
+        }
         if target == "sketch":
-            fake, beside, truth = (as_levels(luma(x)) / 127.5 - 1 for x in (fake, beside, truth))
+            fakes = {name: as_levels(luma(x)) / 127.5 - 1 for name, x in fakes.items()}
+            truth = as_levels(luma(truth)) / 127.5 - 1
+        fake = fakes.pop("")
         with torch.inference_mode():
             features = [torch.cat([network(x)[1] for x in pictures.split(8)]) for pictures in (fake, truth)]
         found = {**validation_scores(fake, truth, network), "kid1000": 1000 * kernel_distance(*features)}
-        found["bordered_fsim"] = validation_scores(beside, truth, None)["fsim"]
+        for name, beside in fakes.items():
+            left = validation_scores(beside, truth, None)
+            found |= {key: left[measure] for measure in left if (key := f"{name}_{measure}") in SCORES}
         if identity:
             people = [*held["person_id"], *(p for p in pairs["person_id"] if p not in set(held["person_id"]))]
             order = [pairs["person_id"].index(person) for person in people]
@@ -179,7 +190,7 @@ def table(results: dict[str, Any]) -> str:
 
 
 def _shown(name: str, value: float | None) -> str | None:
-    return None if value is None else f"{value:.{1 if name in ('mae', 'kid1000') else 3}f}"
+    return None if value is None else f"{value:.{1 if name in ('mae', 'kid1000', 'outlined_mae') else 3}f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -47,6 +47,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_warp": 0.0,
         "max_tone": 0.0,
         "max_stroke": 0.0,
+        "outline_share": 0.0,
         "background_share": 0.0,
         "wedge_share": 0.0,
         "fill_wedges": False,
@@ -88,6 +89,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "max_warp": 4.0,
         "max_tone": 0.7,
         "max_stroke": 0.0,
+        "outline_share": 0.1,
         "background_share": 0.4,
         "wedge_share": 0.5,
         "fill_wedges": True,
@@ -206,6 +208,9 @@ def parser() -> argparse.ArgumentParser:
         "--max-tone", type=float, metavar="F", help="vary tone, colour, sharpness and grain of the source, 0 (not) to 1"
     )
     data.add_argument("--max-stroke", type=float, metavar="F", help="vary strokes and shading of source sketches, 0 (not) to 1")
+    data.add_argument(
+        "--outline-share", type=float, metavar="F", help="share of source sketches, 0 to 1, of which only the outlines are left"
+    )
     data.add_argument(
         "--background-share", type=float, metavar="F",
         help="share of source photos, 0 to 1, whose background is replaced if it is even",
@@ -385,6 +390,7 @@ def check(args: dict[str, Any]) -> None:
         "max_warp": (0, 64),
         "max_tone": (0, 1),
         "max_stroke": (0, 1),
+        "outline_share": (0, 1),
         "background_share": (0, 1),
         "wedge_share": (0, 1),
         "num_workers": (0, 64),

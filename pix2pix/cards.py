@@ -58,6 +58,7 @@ RECIPE = (
     "max_warp",
     "max_tone",
     "max_stroke",
+    "outline_share",
     "background_share",
     "wedge_share",
     "fill_wedges",

@@ -19,7 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pix2pix.images import MAX_PIXELS, fit, is_grey, upright
-from pix2pix.jitter import moved, redrawn, resettled, retoned
+from pix2pix.jitter import moved, outlined, redrawn, resettled, retoned
 from pix2pix.layouts import (
     SPLIT_NAMES,
     DataError,
@@ -258,6 +258,7 @@ class PairedImages(torch.utils.data.Dataset):
         max_tone: How much the tone of each picture is varied where it is the source, 0 to 1, as `pix2pix.jitter.retoned`
             says. With it or one of the next two, the items also have "photo_source" and "sketch_source".
         max_stroke: How much the hand that drew a sketch is varied where it is the source, 0 to 1, as `redrawn` says.
+        outline_share: Of the sketches of which only outlines are left where they are the source, 0 to 1.
         background_share: Of the photos whose even background is replaced where they are the source, 0 to 1.
         wedge_share: Of the pictures that get the black borders of a turned scan where they are the source, 0 to 1.
         fill_wedges: Whether the black borders that turned scans have are filled, in source and target.
@@ -280,6 +281,7 @@ class PairedImages(torch.utils.data.Dataset):
         max_warp: float = 0.0,
         max_tone: float = 0.0,
         max_stroke: float = 0.0,
+        outline_share: float = 0.0,
         background_share: float = 0.0,
         wedge_share: float = 0.0,
         fill_wedges: bool = False,
@@ -294,6 +296,7 @@ class PairedImages(torch.utils.data.Dataset):
         self.max_warp = max_warp
         self.max_tone = max_tone
         self.max_stroke = max_stroke
+        self.outline_share = outline_share
         self.background_share = background_share
         self.wedge_share = wedge_share
         self.fill_wedges = fill_wedges
@@ -321,8 +324,8 @@ class PairedImages(torch.utils.data.Dataset):
             index: Of the key.
         """
         # A stream of numbers for each kind, so that one kind of jitter does not change another.
-        crop, move, background, stroke, light, paper, photo_scan, sketch_scan = (
-            np.random.default_rng([self.seed, epoch, index, kind]) for kind in range(8)
+        crop, move, background, stroke, light, paper, photo_scan, sketch_scan, outline = (
+            np.random.default_rng([self.seed, epoch, index, kind]) for kind in range(9)
         )
         down, right, mirror = crop.random(3)
 
@@ -336,10 +339,11 @@ class PairedImages(torch.utils.data.Dataset):
         if self.mirror and mirror < 0.5:
             both = both.flip(-1)
         photo, sketch = both.div(127.5).sub(1).split(self.channels)
-        if self.max_tone == self.max_stroke == self.background_share == self.wedge_share == 0:
+        if self.max_tone == self.max_stroke == self.outline_share == self.background_share == self.wedge_share == 0:
             return {"photo": photo, "sketch": sketch}
         photo_source = resettled(photo, background, self.background_share) if len(photo) == 3 else photo
         sketch_source = redrawn(sketch, stroke, self.max_stroke) if self.max_stroke else sketch
+        sketch_source = outlined(sketch_source, outline, self.outline_share)
         sources = {
             "photo_source": wedged(retoned(photo_source, light, self.max_tone), photo_scan, self.wedge_share),
             "sketch_source": wedged(retoned(sketch_source, paper, self.max_tone), sketch_scan, self.wedge_share),

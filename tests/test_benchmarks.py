@@ -495,7 +495,8 @@ def test_changes_of_the_recipe_are_scored_on_people_held_out_and_never_repeated(
     assert list(results["rows"]) == ["as it is", "no dropout"]
     for row in results["rows"].values():
         assert list(row["scores"]) == ["sketch2photo"]
-        judged = {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000", "bordered_fsim", "rank1", "own_distance", "spread"}
+        judged = {"mae", "psnr", "ssim", "fsim", "perceptual", "kid1000", "rank1", "own_distance", "spread"}
+        judged |= {"bordered_fsim", "outlined_fsim", "outlined_mae"}
         assert set(row["scores"]["sketch2photo"]) == judged
         assert row["scores"]["sketch2photo"]["spread"] > 0
     assert "| no dropout |" in (tmp_path / "r" / "table.md").read_text()

@@ -237,6 +237,13 @@ def test_a_kind_of_jitter_leaves_the_others_as_they_were(pairs):
         assert torch.equal(alone[epoch, 1]["photo_source"], toned[epoch, 1]["photo_source"])
         assert torch.equal(alone[epoch, 1]["sketch_source"], redrawn[epoch, 1]["sketch_source"])
         assert not torch.equal(alone[epoch, 1]["sketch_source"], toned[epoch, 1]["sketch_source"])
+    outlined = PairedImages(pairs, max_tone=0.3, max_stroke=0.5, outline_share=0.5, **options)
+    changed = 0
+    for epoch in range(20):
+        for side in ("photo", "sketch", "photo_source"):
+            assert torch.equal(outlined[epoch, 1][side], alone[epoch, 1][side])
+        changed += not torch.equal(outlined[epoch, 1]["sketch_source"], alone[epoch, 1]["sketch_source"])
+    assert 4 < changed < 16
 
 
 def test_wedges_are_filled_on_both_sides_and_put_around_sources_only(tmp_path):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pix2pix.jitter import moved, redrawn, resettled, retoned
+from pix2pix.jitter import moved, outlined, redrawn, resettled, retoned
 
 
 def draws(function, count=40):
@@ -149,3 +149,34 @@ def test_another_hand_draws_thicker_and_thinner_lines_and_other_shading():
 def test_white_paper_stays_white_whatever_the_hand():
     paper = torch.ones(3, 32, 24)
     assert all(torch.equal(result, paper) for result in draws(lambda rng: redrawn(paper, rng, 1.0), 10))
+
+
+def test_of_an_outlined_sketch_only_lines_are_left():
+    sketch = torch.full((1, 120, 96), 0.9)
+    sketch[:, 20:60, 20:76] = -0.7  # hair, filled
+    sketch[:, 90, 20:76] = -0.7  # a mouth
+    for result in draws(lambda rng: outlined(sketch, rng, 1.0), 40):
+        assert result.shape == sketch.shape
+        assert result.min() >= -1
+        assert result.max() == 1
+        assert torch.all(result[:, 36:44, 40:56] == 1)  # inside the hair: empty
+        assert result[0, 18:24, 48].min() < result[0, 40, 48] - 0.1  # its outline
+        assert result[0, 90, 48] < 0.95  # the mouth
+        assert torch.all(result[:, :5] == 1)
+        assert torch.all(result[:, 110:] == 1)  # the paper, white now
+
+
+def test_strokes_side_by_side_grow_together_or_stay_lines():
+    hatched = torch.ones(1, 120, 96)
+    hatched[:, 30:90, 20:76:4] = -0.8
+    inside = [result[0, 60, 40:56].min().item() for result in draws(lambda rng: outlined(hatched, rng, 1.0), 60)]
+    assert min(inside) < 0 < 1 == max(inside)
+
+
+def test_outlines_are_the_share_asked_for_alike_in_all_channels():
+    sketch = torch.rand(1, 40, 32).mul(2).sub(1).expand(3, -1, -1)
+    results = draws(lambda rng: outlined(sketch, rng, 0.3), 100)
+    assert 15 < sum(not torch.equal(result, sketch) for result in results) < 45
+    assert all(torch.equal(result, result[:1].expand(3, -1, -1)) for result in results)
+    paper = torch.ones(1, 32, 24)
+    assert all(torch.equal(result, paper) for result in draws(lambda rng: outlined(paper, rng, 1.0), 10))
