@@ -121,10 +121,21 @@ def thickened(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 def outlined(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """Lines alone, no shading: what somebody draws who does not hatch."""
     del rng
-    levels = np.asarray(image.convert("L"), dtype=np.float64)
-    around = np.asarray(image.convert("L").filter(ImageFilter.GaussianBlur(3)), dtype=np.float64)
-    lines = 255 - np.clip((around - levels) * 5, 0, 220)
-    return Image.fromarray(lines.round().astype(np.uint8)).convert(image.mode)
+    return _lines(image.convert("L"), least=0).convert(image.mode)
+
+
+def emptied(image: Image.Image, rng: np.random.Generator) -> Image.Image:
+    """Outlines alone, the hair left empty: what somebody draws with a mouse."""
+    del rng
+    filled = image.convert("L").filter(ImageFilter.MinFilter(7)).filter(ImageFilter.MaxFilter(7))
+    return _lines(filled, least=12).convert(image.mode)
+
+
+def _lines(image: Image.Image, *, least: float) -> Image.Image:
+    """What is darker than what is around it, by more than so many levels."""
+    levels = np.asarray(image, dtype=np.float64)
+    around = np.asarray(image.filter(ImageFilter.GaussianBlur(3)), dtype=np.float64)
+    return Image.fromarray((255 - np.clip((around - levels - least) * 5, 0, 220)).round().astype(np.uint8))
 
 
 def on_grey_paper(image: Image.Image, rng: np.random.Generator) -> Image.Image:
@@ -155,6 +166,7 @@ CHANGES: dict[Direction, dict[str, Change]] = {
         "heavy pencil (gamma 2)": curve(lambda x: x**2),
         "blunt pencil": thickened,
         "lines without shading": outlined,
+        "outlines, hair left empty": emptied,
         "grey paper, uneven light": on_grey_paper,
         "out of focus": blurred,
         "noise": noisy,
