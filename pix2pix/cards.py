@@ -38,7 +38,9 @@ METRICS = {
     "ssim": Metric("SSIM", "↑", 3),
     "fsim": Metric("FSIM", "↑", 3),
     "perceptual": Metric("perceptual distance", "↓", 3),
+    "lpips": Metric("LPIPS (VGG16)", "↓", 3),
     "kid1000": Metric("KID x 1000", "↓", 0),
+    "fid": Metric("FID", "↓", 0),
     "rank1": Metric("identity rank-1", "↑", 2),
 }
 FLOORS = {

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from pix2pix.perception import PerceptualNetwork
+    from pix2pix.published_networks import InceptionFeatures, Lpips
 
 METRICS = {
     "mae": "MAE (0 to 255, lower is better)",
@@ -25,10 +26,13 @@ METRICS = {
     "ssim": "SSIM",
     "fsim": "FSIM",
     "perceptual": "perceptual distance (lower is better)",
+    "lpips": "LPIPS, VGG16 (lower is better)",
     "kid1000": "KID x 1000 (lower is better)",
+    "fid": "FID (lower is better)",
     "rank1": "identity rank-1",
 }
-"""The scores, in the order they are shown; "kid1000" belongs to a set of pictures, the others to each picture."""
+"""The scores, in the order they are shown; "kid1000" and "fid" belong to a set of pictures, the others to each picture. "lpips"
+and "fid" are there if their weights are, "rank1" if dlib is."""
 
 FLOORS = {"mean_picture": "mean picture", "another_person": "another person", "input": "input itself"}
 """What needs no translator at all: scores mean something only beside these."""
@@ -148,6 +152,8 @@ def score(
     on_luma: bool,
     network: "PerceptualNetwork",
     identity: bool,
+    lpips: "Lpips | None" = None,
+    inception: "InceptionFeatures | None" = None,
 ) -> dict[str, SystemScores]:
     """Score several systems against the same targets, picture by picture, so that no score depends on a batch.
 
@@ -159,6 +165,8 @@ def score(
         on_luma: Whether to ignore colour.
         network: For the perceptual distance and KID, on the device to work on.
         identity: Whether to compute rank-1, which needs dlib.
+        lpips: For LPIPS, on the same device; without it that score is left out.
+        inception: For FID, likewise.
     """
     import torch
     from PIL.Image import Resampling
@@ -168,6 +176,7 @@ def score(
     from pix2pix.metrics import (
         as_levels,
         face_descriptors,
+        frechet_distance,
         kernel_distance,
         kernel_distance_resamples,
         luma,
@@ -190,17 +199,24 @@ def score(
     count, device = len(people), network.mean.device
     values: dict[str, dict[str, list]] = {name: {} for name in systems}
     features: dict[str, list] = {name: [] for name in ("target", *systems)}
+    inception_features: dict[str, list] = {name: [] for name in features}
     with torch.inference_mode():
         for index in tqdm(range(count), desc="scoring", unit="picture", disable=None):
             truth = target_at(index)[None].to(device)
             truth_maps, pooled = network(seen(truth))
             features["target"].append(pooled.cpu())
+            if inception:
+                inception_features["target"].append(inception(seen(truth)).cpu())
             for name in systems:
                 fake = fake_at(name, index)[None].to(device)
                 maps, pooled = network(seen(fake))
                 features[name].append(pooled.cpu())
                 found = per_image_scores(fake, truth, on_luma=on_luma)
                 found["perceptual"] = map_distance(maps, truth_maps)
+                if lpips:
+                    found["lpips"] = lpips(seen(fake), seen(truth))
+                if inception:
+                    inception_features[name].append(inception(seen(fake)).cpu())
                 for metric, value in found.items():
                     values[name].setdefault(metric, []).append(value.cpu())
 
@@ -221,13 +237,13 @@ def score(
     scores = {}
     for name in systems:
         fake = torch.cat(features[name])
-        kid, resampled = None, {}
+        sets, resampled = dict.fromkeys(("kid1000", "fid") if inception else ("kid1000",)), {}
         if count >= 2:
-            kid = kernel_distance(fake, real) * 1000
+            sets["kid1000"] = kernel_distance(fake, real) * 1000
             resampled = {"kid1000": kernel_distance_resamples(fake, real) * 1000}
-        scores[name] = SystemScores(
-            {metric: torch.cat(parts) for metric, parts in values[name].items()}, {"kid1000": kid}, resampled
-        )
+            if inception:  # no interval: a set with a picture twice has less variety, and so another distance
+                sets["fid"] = frechet_distance(*(torch.cat(inception_features[one]) for one in (name, "target")))
+        scores[name] = SystemScores({metric: torch.cat(parts) for metric, parts in values[name].items()}, sets, resampled)
     return scores
 
 
@@ -263,7 +279,7 @@ def table(report: dict[str, Any]) -> str:
     titles += ["compared", "difference", "95 % interval"] if compared else []
     rows = [titles]
     for name, value in report["mean"].items():
-        digits = 1 if name in ("mae", "psnr", "kid1000") else 3
+        digits = 1 if name in ("mae", "psnr", "kid1000", "fid") else 3
 
         def shown(number: float | Sequence[float] | None, digits: int = digits) -> str:
             if number is None:
@@ -310,6 +326,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from pix2pix.images import ImageError, grid, open_image, save_png, upright
     from pix2pix.inference import Translator
     from pix2pix.perception import PerceptualNetwork
+    from pix2pix.published_networks import FETCH, InceptionFeatures, Lpips, missing_files
 
     load = functools.partial(
         load_pairs,
@@ -328,7 +345,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             translator = Translator.from_pretrained(
                 args.model, args.direction, args.device, dtype=torch.float32, revision=args.revision
             )
-        network.to(translator.device if translator else args.device or default_device())
+        device = translator.device if translator else args.device or default_device()
+        network.to(device)
+        missing = {measure: missing_files(measure) for measure in ("lpips", "fid")}
+        lpips = None if missing["lpips"] else Lpips().to(device)
+        inception = None if missing["fid"] else InceptionFeatures().to(device)
         pairs = load(split=args.split)
         pairs = pairs.select(range(min(len(pairs), args.max_pictures or len(pairs))))
         names = list(pairs["name"])
@@ -365,7 +386,16 @@ def main(argv: Sequence[str] | None = None) -> int:
                 systems["another_person"] = lambda index: target(others[index])
             on_luma = target_side == "sketch" and _looks_grey(target, len(names))
             identity = args.identity and _can_recognise()
-            scores = score(systems, target, people=people, on_luma=on_luma, network=network, identity=identity)
+            scores = score(
+                systems,
+                target,
+                people=people,
+                on_luma=on_luma,
+                network=network,
+                identity=identity,
+                lpips=lpips,
+                inception=inception,
+            )
             report = _report(args, names, scores, on_luma=on_luma, mean_of=mean_of)
             text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
             (folder / "scores.json").write_text(text + "\n", encoding="utf-8")
@@ -384,6 +414,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"mean picture: of {mean_of}")
     if args.identity and not identity:
         print("identity rank-1 left out: pip install dlib-bin face_recognition_models")
+    if left_out := [measure.upper() for measure, files in missing.items() if files]:
+        files = ", ".join(file.name for each in missing.values() for file in each)
+        print(f"{' and '.join(left_out)} left out: no {files} in '{Path(torch.hub.get_dir()) / 'checkpoints'}'; {FETCH}")
     print(f"scores of every picture: {args.output / 'scores.json'}; pictures: {args.output / 'grid.png'}")
     return 0
 

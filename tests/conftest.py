@@ -35,6 +35,7 @@ os.environ.update(
     MPLBACKEND="Agg",
     GRADIO_ANALYTICS_ENABLED="False",
     WANDB_MODE="disabled",
+    TORCH_HOME=os.path.join(os.environ["HF_HOME"], "torch"),  # what somebody has fetched does not change what is scored
     # Programs under test start in folders of their own, and find the package all the same.
     PYTHONPATH=os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
 )
@@ -97,3 +98,29 @@ def hub(_running_hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> HubServer:
         sys.modules["huggingface_hub.hf_file_system"].HfFileSystem.clear_instance_cache()
     monkeypatch.setenv("HF_TOKEN", _running_hub.token)
     return _running_hub
+
+
+@pytest.fixture(scope="session")
+def published_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `TORCH_HOME` with the files that LPIPS and FID need, of the published shapes, random numbers in them."""
+    import torch
+    from torchvision.models import inception_v3, vgg16
+
+    from pix2pix.published_networks import weight_files
+
+    home = tmp_path_factory.mktemp("torch")
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setenv("TORCH_HOME", str(home))
+        torch.manual_seed(0)
+        network_file, scales_file = weight_files("lpips")
+        network_file.parent.mkdir(parents=True)
+        # The published file holds the classifier as well.
+        held = {f"features.{name}": value for name, value in vgg16(init_weights=False).features.state_dict().items()}
+        torch.save(held | {"classifier.6.bias": torch.zeros(1000)}, network_file)
+        torch.save([torch.rand(1, width, 1, 1) for width in (64, 128, 256, 512, 512)], scales_file)
+        network = inception_v3(num_classes=1008, aux_logits=False, init_weights=False)
+        for parameter in network.parameters():
+            if parameter.dim() == 4:  # by default, so deep a network sees nothing in any picture
+                torch.nn.init.kaiming_normal_(parameter, nonlinearity="relu")
+        torch.save(network.state_dict(), weight_files("fid")[0])
+    return home

@@ -13,6 +13,7 @@ from pix2pix.images import to_tensor
 from pix2pix.inference import Translator
 from pix2pix.metrics import as_levels, bootstrap_interval, kernel_distance, mean_picture, per_image_scores
 from pix2pix.perception import PerceptualNetwork
+from pix2pix.published_networks import weight_files
 
 NAMES = ["anna", "bert", "cleo"]
 METRICS = ["mae", "psnr", "ssim", "fsim", "perceptual", "kid1000"]
@@ -240,6 +241,40 @@ def test_rank1_is_left_out_aloud_when_its_packages_are_missing(data, noisy, tmp_
     run("--predictions", noisy, "--dataset", data, "--output", tmp_path / "out", identity=True)
     assert list(report_of(tmp_path / "out")["mean"]) == METRICS
     assert "rank-1 left out: pip install dlib-bin face_recognition_models" in capsys.readouterr().out
+
+
+def test_lpips_and_fid_are_left_out_aloud_without_their_weights(data, noisy, tmp_path, capsys):
+    run("--predictions", noisy, "--dataset", data, "--output", tmp_path / "out")
+    said = capsys.readouterr().out
+    assert "LPIPS and FID left out: no vgg16-397923af.pth, lpips_weights.pt, pt_inception" in said
+    assert "piq.LPIPS()" in said
+
+
+def test_lpips_and_fid_are_scored_with_their_weights_at_hand(data, noisy, tmp_path, capsys, monkeypatch, published_weights):
+    """The floors and a compared folder are scored as well."""
+    monkeypatch.setenv("TORCH_HOME", str(published_weights))
+    truth = data / "test" / "sketches"
+    run("--predictions", noisy, "--compare", truth, "--dataset", data, "--output", tmp_path / "out")
+    report = report_of(tmp_path / "out")
+    assert list(report["mean"]) == ["mae", "psnr", "ssim", "fsim", "perceptual", "lpips", "kid1000", "fid"]
+    each = [scores["lpips"] for scores in report["per_picture"].values()]
+    assert report["mean"]["lpips"] == pytest.approx(np.mean(each), abs=1e-5)
+    low, high = report["interval"]["lpips"]
+    assert low <= report["mean"]["lpips"] <= high
+    assert report["interval"]["fid"] is None
+    assert report["compare"]["mean"]["lpips"] == 0
+    assert report["compare"]["mean"]["fid"] == pytest.approx(0, abs=1e-4)
+    assert report["mean"]["fid"] > 0
+    assert all(floor["lpips"] > 0 for floor in report["floors"].values())
+    said = capsys.readouterr().out
+    assert "LPIPS, VGG16 (lower is better)" in said
+    assert "left out" not in said
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    for path in weight_files("fid"):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"no weights")
+    message = error_of(capsys, "--predictions", noisy, "--dataset", data, "--output", tmp_path / "again")
+    assert "does not hold the published weights" in message
 
 
 def test_missing_perceptual_network_is_one_line(data, noisy, tmp_path, capsys, monkeypatch):

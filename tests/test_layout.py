@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = [
     {"files", "directions", "devices", "limits", "figures", "downloads"},
     {"arguments", "images", "checkpoints", "curves", "cards", "models"},
-    {"layers", "losses", "perception", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
+    {"layers", "losses", "perception", "published_networks", "faces", "drawn_faces", "layouts", "jitter", "wedges"},
     {"generator", "discriminator", "data", "metrics"},
     {"onnx_generator", "streams", "validation", "hub"},
     {"inference", "export"},
@@ -39,7 +39,7 @@ OWNERS = {
     "matplotlib": {"curves"},
     "onnx": {"export"},
     "onnxruntime": {"onnx_generator"},
-    "piq": {"metrics"},
+    "piq": {"metrics", "published_networks"},
 }
 
 SPACE = {path.stem: path for path in (ROOT / "space").glob("*.py")}  # they import each other by their bare names

@@ -1,6 +1,7 @@
 import sys
 
 import numpy as np
+import piq
 import pytest
 import torch
 
@@ -11,6 +12,7 @@ from pix2pix.metrics import (
     as_levels,
     bootstrap_interval,
     face_descriptors,
+    frechet_distance,
     kernel_distance,
     kernel_distance_resamples,
     mean_picture,
@@ -276,6 +278,22 @@ def test_pairing_finds_a_difference_that_the_two_intervals_hide():
     assert low < -1 < high < 0
     with pytest.raises(ValueError, match="same pictures, got 3 and 4"):
         paired_difference([1, 2, 3], [1, 2, 3, 4])
+
+
+def test_frechet_distance_is_that_of_two_normal_distributions():
+    a = torch.randn(60, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    b = 2 * torch.randn(50, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64) + 3
+    assert frechet_distance(a, b) == pytest.approx(piq.FID()(a, b).item(), rel=1e-4)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_frechet_distance_of_fewer_pictures_than_features():
+    """Where covariances are singular: a set that is moved has the square of the way, one that is doubled its variance."""
+    few = torch.randn(10, 300, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert frechet_distance(few, few + 0.5) == pytest.approx(300 * 0.25, rel=1e-6)
+    assert frechet_distance(few, 2 * few - few.mean(0)) == pytest.approx(few.var(0).sum().item(), rel=1e-6)
+    with pytest.raises(ValueError, match="at least 2 pictures a set, got 1"):
+        frechet_distance(few[:1], few)
 
 
 def test_rank1_counts_the_right_people():
