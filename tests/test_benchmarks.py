@@ -18,6 +18,7 @@ from PIL import Image
 
 from benchmarks import (
     ablation,
+    freehand,
     inference_speed,
     load,
     measures,
@@ -534,6 +535,38 @@ def test_robustness_scores_every_change_beside_the_unchanged_source(pairs, tmp_p
     assert Image.open(tmp_path / "r.png").size == grid([[Image.new("RGB", (32, 40))] * 10] * rows).size
 
 
+# -- freehand ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", freehand.HAIR)
+def test_a_drawing_is_lines_on_white_the_same_for_its_seed_with_places_that_do_not_meet(name):
+    drawing = freehand.draw(name, seed=1)
+    assert drawing.picture.size == freehand.SIZE
+    assert drawing.picture.tobytes() == freehand.draw(name, seed=1).picture.tobytes()
+    assert drawing.picture.tobytes() != freehand.draw(name, seed=2).picture.tobytes()
+    assert 0.02 < (np.asarray(drawing.picture) < 128).mean() < 0.15
+    assert np.asarray(drawing.picture)[np.asarray(drawing.places["wall"]) > 0].min() == 255
+    covered = sum((np.asarray(mask) > 0).astype(int) for mask in drawing.places.values())
+    assert covered.max() == 1
+    assert all(np.asarray(mask).any() for mask in drawing.places.values())
+
+
+def test_freehand_reads_hair_skin_and_wall_and_shows_a_row_a_model(tmp_path, capsys):
+    UNetGenerator(1, 3, base_channels=4, max_channels=8, num_downsamples=3).save_pretrained(tmp_path / "model/sketch2photo")
+    model, report, picture = str(tmp_path / "model"), tmp_path / "f.json", tmp_path / "f.png"
+    assert freehand.main(["--model", model, "--json", str(report), "--grid", str(picture)]) == 0
+    assert list(read(report)[model]) == [*freehand.HAIR, "mean"]
+    drawing = freehand.draw("short", seed=0)
+    painted = Image.new("RGB", freehand.SIZE, (200, 200, 200))
+    painted.paste((10, 10, 10), mask=drawing.places["hair"])
+    assert freehand.levels(painted, drawing) == {"hair": 10, "skin": 200, "wall": 200}
+    assert "| level of hair |" in capsys.readouterr().out
+    assert Image.open(picture).size == grid([[drawing.picture] * 5] * 2).size
+    with pytest.raises(SystemExit):
+        freehand.main(["--model", str(tmp_path / "nothing")])
+    assert "nothing" in capsys.readouterr().err
+
+
 # -- the page ----------------------------------------------------------------------------------------------------------
 
 
@@ -587,7 +620,7 @@ def test_a_start_is_timed_to_its_answer_its_paint_and_its_sketch(served_model, t
 def test_the_documented_commands_are_accepted():
     programs = {"ablation": ablation, "train_speed": train_speed, "inference_speed": inference_speed}
     programs |= {"time_to_quality": time_to_quality, "scaling": scaling, "recipe": recipe, "robustness": robustness}
-    programs |= {"load": load, "start": start, "measures": measures}
+    programs |= {"load": load, "start": start, "measures": measures, "freehand": freehand}
     found = set()
     for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
         for name, line in re.findall(r"^python benchmarks/(\w+)\.py(.*)$", document.read_text(encoding="utf-8"), re.MULTILINE):
