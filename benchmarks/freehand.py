@@ -1,8 +1,8 @@
 """What becomes of a drawing by mouse: `python benchmarks/freehand.py --model DIR`.
 
 Faces are drawn as somebody draws them on the page's pencil pad: outlines of one width, nothing filled, a hand that is not
-steady. No photo tells what is right, but everybody expects the same of three places: hair is dark, skin is not, and behind
-the head is a wall. So the mean level of each is reported, beside the pictures.
+steady. No photo tells what is right, but a network that was trained on people with dark hair should paint what was drawn as
+hair darker than skin and wall. So the mean level of the three is reported, beside the pictures.
 """
 
 import argparse
@@ -65,7 +65,12 @@ class Drawing(NamedTuple):
 
 
 def draw(name: str, *, seed: int) -> Drawing:
-    """Draw one face, with the hair of a name of `HAIR`, in strokes whose width and slips come from the seed."""
+    """Draw one face of 200 x 250 pixels.
+
+    Args:
+        name: Of its hair, in `HAIR`.
+        seed: Of the width of the strokes, 1.5 to 3 pixels, and of the slips of the hand.
+    """
     rng = np.random.default_rng(seed)
     picture = Image.new("L", tuple(side * _OVERSAMPLED for side in SIZE), 255)
     pen, width = ImageDraw.Draw(picture), rng.uniform(1.5, 3)
@@ -89,7 +94,14 @@ def draw(name: str, *, seed: int) -> Drawing:
 
 
 def smooth(points: np.ndarray) -> np.ndarray:
-    """A Catmull-Rom curve through points (N, 2), as (12 (N - 1), 2)."""
+    """A Catmull-Rom curve through points.
+
+    Args:
+        points: (N, 2), x and y in pixels.
+
+    Returns:
+        (12 (N - 1), 2): from each point to the next one, both with them.
+    """
     before, after = np.vstack([points[:1], points[:-1]]), np.vstack([points[1:], points[-1:]])
     slopes = (after - before) / 2
     t = np.linspace(0, 1, 12)[None, :, None]
@@ -120,7 +132,7 @@ _FACE: list[Points] = [
 
 
 def levels(translation: Image.Image, drawing: Drawing) -> dict[str, float]:
-    """The mean luma, 0 to 255, of each of `PLACES`."""
+    """The mean luma, 0 to 255, of each of `PLACES` in a translation of 200 x 250 pixels."""
     luma = np.asarray(translation.convert("L"), dtype=float)
     return {place: luma[np.asarray(mask) > 0].mean() for place, mask in drawing.places.items()}
 
@@ -143,15 +155,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = parser()
     args = command.parse_args(argv)
 
-    from pix2pix.images import grid
+    import torch
+
+    from pix2pix.files import require_writable
+    from pix2pix.images import grid, save_png
     from pix2pix.inference import Translator
 
+    if args.grid and args.grid.suffix.lower() not in (".png", ".jpg"):
+        command.error(f"--grid must end in .png or .jpg, got '{args.grid}'")
+    try:
+        for name, file in (("--grid", args.grid), ("--json", args.json)):
+            if file:
+                require_writable(file.absolute().parent, name=name)
+    except ValueError as error:
+        command.error(str(error))
+
     drawings = [draw(name, seed=number) for number, name in enumerate(HAIR)]
-    shown = [[drawing.picture for drawing in drawings]]
-    report, cells = {}, []
-    for model in args.model:
+    pictures = [drawing.picture for drawing in drawings]
+    shown, report, cells = [pictures], {}, []
+    for model in dict.fromkeys(args.model):
         try:
-            photos = Translator.from_pretrained(model, "sketch2photo")([drawing.picture for drawing in drawings])
+            # In float32, whatever the processor: levels are compared across machines.
+            photos = Translator.from_pretrained(model, "sketch2photo", dtype=torch.float32)(pictures)
         except ValueError as error:
             command.error(str(error))
         shown.append(photos)
@@ -165,7 +190,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         timing.write_json(args.json, report)
     if args.grid:
-        grid(shown).save(args.grid, quality=92)
+        picture = grid(shown)
+        if args.grid.suffix.lower() == ".png":
+            save_png(picture, args.grid)
+        else:
+            picture.save(args.grid, quality=92)
     return 0
 
 

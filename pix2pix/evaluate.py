@@ -111,6 +111,12 @@ def parser() -> argparse.ArgumentParser:
     how.add_argument("--batch-size", type=int, default=8, help="pictures translated at once, at least 1 (default: 8)")
     how.add_argument("--device", help="cpu, cuda, mps (default: the fastest at hand)")
     how.add_argument("--no-identity", dest="identity", action="store_false", help="leave out rank-1, the slowest score")
+    how.add_argument(
+        "--no-published",
+        dest="published",
+        action="store_false",
+        help="leave out LPIPS and FID, which are scored if torch's folder of checkpoints holds their weights",
+    )
     return parser
 
 
@@ -205,6 +211,8 @@ def score(
             truth = target_at(index)[None].to(device)
             truth_maps, pooled = network(seen(truth))
             features["target"].append(pooled.cpu())
+            if lpips:
+                truth_lpips = lpips.maps(seen(truth))
             if inception:
                 inception_features["target"].append(inception(seen(truth)).cpu())
             for name in systems:
@@ -214,7 +222,7 @@ def score(
                 found = per_image_scores(fake, truth, on_luma=on_luma)
                 found["perceptual"] = map_distance(maps, truth_maps)
                 if lpips:
-                    found["lpips"] = lpips(seen(fake), seen(truth))
+                    found["lpips"] = lpips(lpips.maps(seen(fake)), truth_lpips)
                 if inception:
                     inception_features[name].append(inception(seen(fake)).cpu())
                 for metric, value in found.items():
@@ -347,9 +355,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
         device = translator.device if translator else args.device or default_device()
         network.to(device)
-        missing = {measure: missing_files(measure) for measure in ("lpips", "fid")}
-        lpips = None if missing["lpips"] else Lpips().to(device)
-        inception = None if missing["fid"] else InceptionFeatures().to(device)
+        missing = {measure: missing_files(measure) for measure in ("lpips", "fid")} if args.published else {}
+        lpips = Lpips().to(device) if missing.get("lpips") == [] else None
+        inception = InceptionFeatures().to(device) if missing.get("fid") == [] else None
         pairs = load(split=args.split)
         pairs = pairs.select(range(min(len(pairs), args.max_pictures or len(pairs))))
         names = list(pairs["name"])
@@ -414,9 +422,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"mean picture: of {mean_of}")
     if args.identity and not identity:
         print("identity rank-1 left out: pip install dlib-bin face_recognition_models")
-    if left_out := [measure.upper() for measure, files in missing.items() if files]:
-        files = ", ".join(file.name for each in missing.values() for file in each)
-        print(f"{' and '.join(left_out)} left out: no {files} in '{Path(torch.hub.get_dir()) / 'checkpoints'}'; {FETCH}")
+    if left_out := {measure.upper(): paths for measure, paths in missing.items() if paths}:
+        lacking = [path for paths in left_out.values() for path in paths]
+        print(
+            f"{' and '.join(left_out)} left out: no {', '.join(path.name for path in lacking)} in '{lacking[0].parent}'; "
+            f"to fetch them: {FETCH}"
+        )
     print(f"scores of every picture: {args.output / 'scores.json'}; pictures: {args.output / 'grid.png'}")
     return 0
 

@@ -185,8 +185,8 @@ def kernel_distance_resamples(fake: Tensor, real: Tensor, *, seed: int = 0, resa
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """Fréchet distance (FID, Heusel et al. 2017) of two sets of features, taken as normal distributions: 0 for equal sets.
 
-    For few pictures it is too large, by as much as there are fewer of them: compare it within one table only, and sets of one
-    size. `kernel_distance` has no such bias.
+    It is too large for few pictures, the more so the fewer they are: compare sets of the same size only. `kernel_distance` has
+    no such bias.
 
     Args:
         features_a: (N, D), N at least 2: features of `InceptionFeatures`, one row a picture.
@@ -197,7 +197,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """
     _require_two(features_a, features_b)
     a, b = features_a.double(), features_b.double()
-    centred_a, centred_b = ((x - x.mean(0)) / (len(x) - 1) ** 0.5 for x in (a, b))
+    centred_a, centred_b = ((rows - rows.mean(0)) / (len(rows) - 1) ** 0.5 for rows in (a, b))
     # The trace of the root of the two covariances' product, by an N x M matrix: D x D ones of so few pictures are singular,
     # and a root of them takes minutes.
     shared = torch.linalg.svdvals(centred_a @ centred_b.T).sum()

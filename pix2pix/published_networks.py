@@ -4,37 +4,41 @@ No package index has these weights, so nothing here downloads them: what piq and
 has copied, is found in torch's folder of checkpoints. Without it, `PerceptualNetwork` answers the same two questions.
 """
 
+import contextlib
+import os
 import pickle
 import warnings
-from pathlib import Path, PurePosixPath
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import piq
 import torch
 from piq.feature_extractors import InceptionV3
-from piq.feature_extractors.fid_inception import FID_WEIGHTS_URL
 from torch import Tensor, nn
-from torchvision.models import VGG16_Weights, vgg16
+from torchvision.models import vgg16
 
-WEIGHTS = {"lpips": (VGG16_Weights.IMAGENET1K_V1.url, piq.LPIPS._weights_url), "fid": (FID_WEIGHTS_URL,)}
-"""Where the files of each measure come from; their names are the last parts."""
+WEIGHTS = {
+    "lpips": ("vgg16-397923af.pth", "lpips_weights.pt"),
+    "fid": ("pt_inception-2015-12-05-6726825d.pth",),
+}
+"""The files of each measure, as torchvision and piq name them."""
 
 FETCH = 'python -c "import piq; piq.LPIPS(); piq.feature_extractors.InceptionV3()"'
 """What brings them into torch's folder, 650 MB, on a machine with a network."""
 
 _LAYERS = (3, 8, 15, 22, 29)  # the last ReLU before each pooling, as Zhang et al. chose
+_WIDTHS = (64, 128, 256, 512, 512)
 
 
 def weight_files(measure: str) -> list[Path]:
-    """Where torch keeps the weights of "lpips" or "fid", whether or not they are there."""
-    folder = Path(torch.hub.get_dir()) / "checkpoints"
-    return [folder / PurePosixPath(urlsplit(url).path).name for url in WEIGHTS[measure]]
+    """Where torch keeps the weights of a measure of `WEIGHTS`, whether or not they are there."""
+    return [Path(torch.hub.get_dir()) / "checkpoints" / name for name in WEIGHTS[measure]]
 
 
 def missing_files(measure: str) -> list[Path]:
-    """Which weights of "lpips" or "fid" are not at hand."""
-    return [path for path in weight_files(measure) if not path.is_file()]
+    """Which weights of a measure of `WEIGHTS` are not at hand."""
+    return [path for path in weight_files(measure) if not os.path.isfile(path)]
 
 
 class Lpips(nn.Module):
@@ -48,26 +52,41 @@ class Lpips(nn.Module):
         super().__init__()
         network_file, scales_file = weight_files("lpips")
         with torch.device("meta"):  # no memory and no random numbers for what is replaced at once
-            features = vgg16().features
+            features = vgg16().features[: _LAYERS[-1] + 1]
+        held = _read(network_file)
         try:
-            held = {name.removeprefix("features."): value for name, value in _read(network_file).items()}
-            features.load_state_dict({name: held[name] for name in features.state_dict()}, assign=True)
-            scales = [torch.as_tensor(scale).view(1, -1, 1, 1) for scale in _read(scales_file)]
-            if [scale.shape[1] for scale in scales] != [64, 128, 256, 512, 512]:
-                raise ValueError(f"'{scales_file}' has other scales than the five layers of VGG16")
-        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(_unfit(network_file, scales_file, error)) from error
+            # Only what is used: the published file holds the classifier as well.
+            features.load_state_dict({name: held[f"features.{name}"] for name in features.state_dict()}, assign=True)
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ValueError(_unfit(network_file)) from error
+        scales = _read(scales_file)
+        try:
+            scales = [scale.view(1, width, 1, 1) for scale, width in zip(scales, _WIDTHS, strict=True)]
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(_unfit(scales_file)) from error
         layers = [str(layer) for layer in _LAYERS]
-        self.distance = piq.ContentLoss(features, layers, scales, reduction="none", normalize_features=True)
+        self.content = piq.ContentLoss(features.eval(), layers, scales, normalize_features=True)
 
-    def forward(self, fake: Tensor, target: Tensor) -> Tensor:
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """What `forward` compares: five maps of unit vectors, each (N, channels, height, width).
+
+        Args:
+            images: (N, 1 or 3, H, W), in [-1, 1], at least 16 x 16.
+        """
+        return self.content.get_features(_as_colour(images))
+
+    def forward(self, fake_maps: list[Tensor], target_maps: list[Tensor]) -> Tensor:
         """How different two batches look, (N,), 0 for equal pictures.
 
         Args:
-            fake: (N, 1 or 3, H, W), in [-1, 1], at least 16 x 16.
-            target: The same shape and range.
+            fake_maps: What `maps` finds in one.
+            target_maps: And in the other.
         """
-        return self.distance(_as_colour(fake), _as_colour(target))
+        squared = self.content.compute_distance(fake_maps, target_maps)
+        scaled = [
+            (each * scale.to(each)).sum(1).mean((1, 2)) for each, scale in zip(squared, self.content.weights, strict=True)
+        ]
+        return torch.stack(scaled).sum(0)
 
 
 class InceptionFeatures(nn.Module):
@@ -80,15 +99,22 @@ class InceptionFeatures(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         (file,) = weight_files("fid")
+        _read(file)
         try:
-            _read(file)  # piq's own loader, below, would run what a pickle says
-            with warnings.catch_warnings(action="ignore"):  # about how piq calls torchvision
+            with _loading_tensors_only(), warnings.catch_warnings(action="ignore"):  # about how piq calls torchvision
                 self.network = InceptionV3().eval()
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            raise ValueError(_unfit(file, error)) from error
+        except (AttributeError, RuntimeError, TypeError) as error:
+            raise ValueError(_unfit(file)) from error
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 2048) features of (N, 1 or 3, H, W), in [-1, 1]; the network sees them at 299 x 299 pixels."""
+        """Look at pictures, at 299 x 299 pixels.
+
+        Args:
+            images: (N, 1 or 3, H, W), in [-1, 1].
+
+        Returns:
+            (N, 2048).
+        """
         return self.network(_as_colour(images))[0].flatten(1)
 
 
@@ -99,13 +125,28 @@ def _as_colour(images: Tensor) -> Tensor:
 
 def _read(path: Path) -> Any:
     """Tensors from a file, and nothing but tensors."""
+    if not os.path.isfile(path):
+        raise ValueError(f"weights '{path}' are missing; {FETCH} fetches them")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, pickle.UnpicklingError, RuntimeError) as error:
-        raise ValueError(f"'{path}' cannot be read") from error
+    except (OSError, EOFError, LookupError, pickle.UnpicklingError, RuntimeError, ValueError) as error:
+        raise ValueError(_unfit(path)) from error
 
 
-def _unfit(*files_and_error: Any) -> str:
-    *files, error = files_and_error
-    names = " or ".join(f"'{file}'" for file in files)
-    return f"{names} does not hold the published weights ({str(error).splitlines()[0]}); delete it, and fetch it anew: {FETCH}"
+@contextlib.contextmanager
+def _loading_tensors_only() -> Iterator[None]:
+    """Whatever is loaded meanwhile by somebody else's code, piq's in this case, runs nothing that a pickle says."""
+    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _unfit(path: Path) -> str:
+    return f"weights '{path}' are not those that were published; delete the file, and fetch it anew: {FETCH}"

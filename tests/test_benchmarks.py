@@ -38,6 +38,7 @@ from pix2pix.discriminator import PatchDiscriminator
 from pix2pix.drawn_faces import draw_pair
 from pix2pix.generator import UNetGenerator
 from pix2pix.images import grid
+from pix2pix.inference import Translator
 from train import TIMED_STEPS
 
 ROOT = Path(__file__).parent.parent
@@ -555,16 +556,29 @@ def test_freehand_reads_hair_skin_and_wall_and_shows_a_row_a_model(tmp_path, cap
     UNetGenerator(1, 3, base_channels=4, max_channels=8, num_downsamples=3).save_pretrained(tmp_path / "model/sketch2photo")
     model, report, picture = str(tmp_path / "model"), tmp_path / "f.json", tmp_path / "f.png"
     assert freehand.main(["--model", model, "--json", str(report), "--grid", str(picture)]) == 0
-    assert list(read(report)[model]) == [*freehand.HAIR, "mean"]
-    drawing = freehand.draw("short", seed=0)
+    rows, drawing = read(report)[model], freehand.draw("short", seed=0)
+    assert list(rows) == [*freehand.HAIR, "mean"]
+    photo = Translator.from_pretrained(model, "sketch2photo", "cpu", dtype=torch.float32)(drawing.picture)
+    assert rows["short"] == pytest.approx(freehand.levels(photo, drawing), abs=0.5)
+    assert rows["mean"]["hair"] == pytest.approx(np.mean([rows[name]["hair"] for name in freehand.HAIR]))
     painted = Image.new("RGB", freehand.SIZE, (200, 200, 200))
     painted.paste((10, 10, 10), mask=drawing.places["hair"])
     assert freehand.levels(painted, drawing) == {"hair": 10, "skin": 200, "wall": 200}
     assert "| level of hair |" in capsys.readouterr().out
     assert Image.open(picture).size == grid([[drawing.picture] * 5] * 2).size
-    with pytest.raises(SystemExit):
-        freehand.main(["--model", str(tmp_path / "nothing")])
-    assert "nothing" in capsys.readouterr().err
+    for flag, value in (("--model", tmp_path / "nothing"), ("--grid", tmp_path / "f.bmp"), ("--grid", report / "f.png")):
+        with pytest.raises(SystemExit):
+            freehand.main([flag, str(value)])
+        assert str(tmp_path) in capsys.readouterr().err
+
+
+def test_a_smooth_curve_goes_through_its_points():
+    points = np.array([(0.0, 0.0), (4.0, 8.0), (12.0, 8.0), (14.0, 2.0)])
+    curve = freehand.smooth(points)
+    assert curve.shape == (36, 2)
+    assert np.array_equal(curve[::12], points[:-1])
+    assert np.allclose(curve[11::12], points[1:])
+    assert np.linalg.norm(np.diff(curve, axis=0), axis=1).max() < 2
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------

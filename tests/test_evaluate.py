@@ -265,16 +265,21 @@ def test_lpips_and_fid_are_scored_with_their_weights_at_hand(data, noisy, tmp_pa
     assert report["compare"]["mean"]["lpips"] == 0
     assert report["compare"]["mean"]["fid"] == pytest.approx(0, abs=1e-4)
     assert report["mean"]["fid"] > 0
+    assert report["compare"]["difference"]["fid"] == {"mean": report["mean"]["fid"], "interval": None}
     assert all(floor["lpips"] > 0 for floor in report["floors"].values())
     said = capsys.readouterr().out
     assert "LPIPS, VGG16 (lower is better)" in said
     assert "left out" not in said
+    run("--predictions", noisy, "--dataset", data, "--max-pictures", 1, "--output", tmp_path / "one")
+    assert report_of(tmp_path / "one")["mean"]["fid"] is None
+    run("--predictions", noisy, "--dataset", data, "--no-published", "--output", tmp_path / "without")
+    assert list(report_of(tmp_path / "without")["mean"]) == METRICS
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for path in weight_files("fid"):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"no weights")
     message = error_of(capsys, "--predictions", noisy, "--dataset", data, "--output", tmp_path / "again")
-    assert "does not hold the published weights" in message
+    assert "are not those that were published" in message
 
 
 def test_missing_perceptual_network_is_one_line(data, noisy, tmp_path, capsys, monkeypatch):
