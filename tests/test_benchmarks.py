@@ -636,8 +636,11 @@ def test_the_documented_commands_are_accepted():
     programs |= {"time_to_quality": time_to_quality, "scaling": scaling, "recipe": recipe, "robustness": robustness}
     programs |= {"load": load, "start": start, "measures": measures, "freehand": freehand}
     found = set()
-    for document in (ROOT / "README.md", ROOT / "docs" / "performance.md"):
-        for name, line in re.findall(r"^python benchmarks/(\w+)\.py(.*)$", document.read_text(encoding="utf-8"), re.MULTILINE):
+    for document in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = document.read_text(encoding="utf-8")
+        commands = re.findall(r"^python benchmarks/(\w+)\.py(.*)$", text, re.MULTILINE)
+        commands += re.findall(r"`python benchmarks/(\w+)\.py ([^`]*)`", text)  # within a sentence, over several lines
+        for name, line in commands:
             own, extra = timing.split_flags(shlex.split(line, comments=True))
             programs[name].parser().parse_args(own)
             arguments.complete(arguments.explicit(extra))
